@@ -1,0 +1,56 @@
+"""Fixtures that need a server. `server18` and `database` for most; `server` and `each_database` run once a version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from engine.embedded import Version, available_versions
+from tests.servers import Cluster, Database
+
+ClusterFor = Callable[[Version], Cluster]
+
+
+@pytest.fixture(scope="session")
+def clusters() -> Iterator[ClusterFor]:
+    """The cluster of a version, started when first asked for and kept for the session."""
+    running: dict[Version, Cluster] = {}
+
+    def cluster_for(version: Version) -> Cluster:
+        if version not in running:
+            running[version] = Cluster(version)
+            running[version].start()
+        return running[version]
+
+    yield cluster_for
+    for cluster in running.values():
+        cluster.close()
+
+
+@pytest.fixture(scope="session", params=available_versions(), ids=lambda version: f"pg{version}")
+def server(request: pytest.FixtureRequest, clusters: ClusterFor) -> Cluster:
+    """A cluster of each version that can be had: for what differs between versions."""
+    return clusters(request.param)
+
+
+@pytest.fixture(scope="session")
+def server18(clusters: ClusterFor) -> Cluster:
+    """A cluster of the newest version: for everything else."""
+    return clusters(18)
+
+
+@pytest.fixture
+def database(server18: Cluster) -> Iterator[Database]:
+    """A fresh migrated database on the newest version."""
+    made = server18.database()
+    yield made
+    made.drop()
+
+
+@pytest.fixture
+def each_database(server: Cluster) -> Iterator[Database]:
+    """A fresh migrated database on each version."""
+    made = server.database()
+    yield made
+    made.drop()
