@@ -1,0 +1,721 @@
+-- Graphs are checked in the inserting transaction: what cannot run is an error at the INSERT, with a path to the bad node.
+--
+-- Theory of operation. A chain of ten thousand steps nests ten thousand deep in JSON, deeper than PostgreSQL's own
+-- parser goes, so df.validate_graph is its own: one pass of a regular expression cuts the text into tokens, a loop with
+-- a stack checks the grammar and notes the nodes (parents before their children), and a second loop over the nodes
+-- checks each against its row of df.node_rules(). Only strings and the small queries of leaves meet ::json.
+-- engine/graph.py reads the same language; a test holds the two equal.
+--
+-- Everything here is SECURITY INVOKER and touches no table.
+
+-- Is this text meant as a node? `{` and `"`, with nothing but JSON's white space before and between; all else is SQL.
+-- Builders and the INSERT ask this one question. Not pinned: bound at its creation, and inlined where it is called.
+create function df.is_node(p_text text)
+  returns boolean
+  language sql immutable parallel safe
+begin atomic
+  select pg_catalog.starts_with(p_text, '{"')
+      or (pg_catalog.left(p_text, 1) in ('{', ' ', E'\t', E'\n', E'\r')
+          and p_text operator(pg_catalog.~) E'^[ \t\n\r]*\\{[ \t\n\r]*"');
+end;
+comment on function df.is_node(text) is 'api: is a text meant as a graph node (and not as SQL)';
+
+-- One row a node type. To add a type: its row, and the check of its query in df.node_query_flaw.
+--   available  false: known by name, refused in this version
+--   needs, may children: L left_node, R right_node, C condition_node, E extra_nodes (which only come after an R)
+--   query      none, text (SQL), options (a JSON object), duration, none|options (either may be)
+--   repeats    runs children more than once: adds an index to step keys
+--   opens      children in which a BREAK may stand
+--   closes     children out of which no BREAK reaches a loop around this node
+create function df.node_rules()
+  returns jsonb
+  language sql immutable parallel safe
+begin atomic
+  select pg_catalog.jsonb_object_agg(r.node_type, pg_catalog.to_jsonb(r))
+    from (values
+      ( 1, 'SQL',            true,  '',   '',   'text',         false, '',   ''),
+      ( 2, 'THEN',           true,  'LR', '',   'none',         false, '',   ''),
+      ( 3, 'JOIN',           true,  'L',  'RE', 'none',         false, '',   ''),
+      ( 4, 'RACE',           true,  'LR', 'E',  'none',         false, '',   ''),
+      ( 5, 'IF',             true,  'LR', 'C',  'none|options', false, '',   ''),
+      ( 6, 'LOOP',           true,  'L',  'C',  'none|options', true,  'LC', ''),
+      ( 7, 'BREAK',          true,  '',   '',   'none|options', false, '',   ''),
+      ( 8, 'SLEEP',          true,  '',   '',   'duration',     false, '',   ''),
+      ( 9, 'SIGNAL',         true,  '',   '',   'options',      false, '',   ''),
+      (10, 'WAIT_SCHEDULE',  false, '',   '',   'options',      false, '',   ''),
+      (11, 'HTTP',           false, '',   '',   'options',      false, '',   ''),
+      (12, 'HTTP_MULTIPART', false, '',   '',   'options',      false, '',   ''),
+      (13, 'CALL_CHILD',     false, 'L',  '',   'none|options', false, '',   'L'),
+      (14, 'AWAIT_INSTANCE', false, '',   '',   'options',      false, '',   ''),
+      (15, 'MAP',            false, 'R',  'L',  'none|options', true,  '',   'R'),
+      (16, 'RETRY',          false, 'L',  '',   'options',      true,  '',   ''),
+      (17, 'TIMEOUT',        false, 'L',  '',   'options',      false, '',   ''),
+      (18, 'CATCH',          false, 'LR', '',   'none',         false, '',   ''),
+      (19, 'UNDO',           false, 'LR', '',   'none',         false, '',   'R')
+    ) as r(ordinal, node_type, available, needs, may, query, repeats, opens, closes);
+end;
+comment on function df.node_rules() is 'api: the node types and what each may hold';
+
+-- The text of a JSON string token, quotes and all; null when no text can hold it (NUL, half a surrogate pair, a
+-- character that the database's encoding lacks). The handler costs a subtransaction, so only \u pays for it.
+create function df.json_text(p_token text)
+  returns text
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+begin
+  if strpos(p_token, '\') = 0 then
+    return substr(p_token, 2, length(p_token) - 2);
+  elsif strpos(p_token, '\u') = 0 then
+    return p_token::jsonb #>> '{}';
+  end if;
+  begin
+    return p_token::jsonb #>> '{}';
+  exception
+    when untranslatable_character or invalid_text_representation then
+      return null;
+  end;
+end
+$$;
+comment on function df.json_text(text) is 'api: the text of a JSON string token, null when no text can hold it';
+
+-- Is this the text of a number of seconds, from 0 to ten thousand million (317 years)?
+create function df.is_seconds(p_text text)
+  returns boolean
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+begin
+  if p_text !~ '^[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?$' or length(p_text) > 400 then
+    return false;
+  end if;
+  return p_text::numeric <= 10000000000;
+end
+$$;
+comment on function df.is_seconds(text) is 'api: is a text a number of seconds that a graph may hold';
+
+-- Does this text have something that substitution may fill in, `{name}` or `$name`?
+create function df.has_reference(p_text text)
+  returns boolean
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+begin
+  return p_text ~ '\{[A-Za-z_][A-Za-z0-9_]*\}|\$[A-Za-z_]';
+end
+$$;
+comment on function df.has_reference(text) is 'api: does a text refer to a variable or a result';
+
+-- Is this text a point in time that SLEEP can wait for: ISO 8601, a date, a time of day and an offset (UTC without)?
+create function df.is_timestamp(p_text text)
+  returns boolean
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+  set timezone = 'UTC'
+as $$
+begin
+  if p_text !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?( ?(Z|[+-][0-9]{2}(:?[0-9]{2})?))?)?$' then
+    return false;
+  end if;
+  perform p_text::timestamptz;
+  return true;
+exception
+  when datetime_field_overflow or invalid_datetime_format or invalid_time_zone_displacement_value then
+    return false;
+end
+$$;
+comment on function df.is_timestamp(text) is 'api: is a text an ISO 8601 time that a graph may hold';
+
+-- What is wrong with the query of a node whose query is a JSON object; null when nothing is.
+create function df.node_options_flaw(p_type text, p_query text)
+  returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+declare
+  v_keys    text[];
+  v_options jsonb;
+  v_text    text;
+begin
+  -- json, because jsonb would swallow a key that is there twice
+  begin
+    v_keys := array(select json_object_keys(p_query::json));
+    v_options := jsonb_strip_nulls(p_query::jsonb);
+  exception
+    when others then
+      return format('query of %s is not a JSON object', p_type);
+  end;
+  if exists (select from unnest(v_keys) as k(key) group by k.key having count(*) > 1) then
+    return format('query of %s has a key twice', p_type);
+  end if;
+
+  case p_type
+    when 'IF' then
+      if v_options -> 'condition_type' is distinct from '"result_has_rows"' then
+        return 'condition_type is not ''result_has_rows''';
+      elsif jsonb_typeof(v_options -> 'result_name') <> 'string' then
+        return 'result_name is not a string that text can hold';
+      end if;
+      v_text := coalesce(v_options ->> 'result_name', '');
+      if v_text !~ '^[A-Za-z_][A-Za-z0-9_]*$' then
+        return df.result_name_flaw(v_text);
+      end if;
+    when 'LOOP' then
+      if v_options ? 'every' and not df.is_seconds((v_options -> 'every')::text) then
+        return 'every is not a number of seconds from 0 to 10000000000';
+      end if;
+    when 'BREAK' then
+      null;  -- break_value may be anything
+    when 'SLEEP' then
+      v_text := v_options ->> 'until';
+      if jsonb_typeof(v_options -> 'until') <> 'string' then
+        return 'until is not a string that text can hold';
+      elsif coalesce(v_text, '') = '' then
+        return 'SLEEP needs a number of seconds, a text or an until';
+      elsif not df.has_reference(v_text) and not df.is_timestamp(v_text) then
+        return format('until is neither an ISO 8601 time nor a reference: ''%s''', left(v_text, 60));
+      end if;
+    when 'SIGNAL' then
+      if jsonb_typeof(v_options -> 'signal_name') <> 'string' then
+        return 'signal_name is not a string that text can hold';
+      end if;
+      v_text := coalesce(v_options ->> 'signal_name', '');
+      if v_text = '' then
+        return 'SIGNAL needs a signal_name';
+      elsif octet_length(v_text) > 200 and not df.has_reference(v_text) then
+        return 'signal_name is longer than 200 bytes';
+      elsif jsonb_typeof(v_options -> 'fresh') <> 'boolean' then
+        return 'fresh is not true or false';
+      elsif v_options ? 'timeout_seconds' and not df.is_seconds((v_options -> 'timeout_seconds')::text) then
+        return 'timeout_seconds is not a number of seconds from 0 to 10000000000';
+      end if;
+  end case;
+  return null;
+end
+$$;
+comment on function df.node_options_flaw(text, text) is 'api: what is wrong with the options of a graph node, null when nothing is';
+
+create function df.result_name_flaw(p_name text)
+  returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+begin
+  return format('result name ''%s'' is not a valid identifier — must match [a-zA-Z_][a-zA-Z0-9_]*',
+                case when length(p_name) > 60 then left(p_name, 60) || '…' else p_name end);
+end
+$$;
+comment on function df.result_name_flaw(text) is 'api: what to say of a result name that is not an identifier';
+
+-- What is wrong with a node's query, given as its decoded text or null; null when nothing is.
+create function df.node_query_flaw(p_type text, p_kind text, p_query text)
+  returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+declare
+  v_trimmed text := btrim(p_query, E' \t\n\r');
+begin
+  case
+    when p_query is null and p_kind like 'none%' then
+      return null;
+    when p_kind = 'none' then
+      return format('%s takes no query', p_type);
+    when p_kind = 'options' and p_query is null then
+      -- what is missing is said of its options
+      return df.node_options_flaw(p_type, '{}');
+    when p_kind like '%options' then
+      return df.node_options_flaw(p_type, p_query);
+    when coalesce(v_trimmed, '') = '' then
+      return format('%s needs a query', p_type);
+    when p_kind = 'text' then
+      return null;
+    when df.is_node(v_trimmed) then
+      return df.node_options_flaw(p_type, v_trimmed);
+    when df.is_seconds(v_trimmed) then
+      return null;
+    when v_trimmed ~ '^-?[0-9.]+([eE][+-]?[0-9]+)?$' then
+      return format('%s is not for a number of seconds from 0 to 10000000000', p_type);
+    when not df.has_reference(v_trimmed) then
+      return format('%s needs a number of seconds or a reference, not ''%s''', p_type, left(v_trimmed, 60));
+    else
+      return null;
+  end case;
+end
+$$;
+comment on function df.node_query_flaw(text, text, text) is 'api: what is wrong with the query of a graph node, null when nothing is';
+
+-- The path of a node for messages: of more than 40 places the middle is left out.
+create function df.node_path(p_parents integer[], p_places text[], p_node integer)
+  returns text
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+declare
+  v_node   integer := p_node;
+  v_places text[] := '{}';
+  v_count  integer;
+begin
+  while v_node is not null loop
+    v_places := v_places || p_places[v_node];
+    v_node := p_parents[v_node];
+  end loop;
+  v_places := array(select p.place from unnest(v_places) with ordinality as p(place, n) order by p.n desc);
+  v_count := cardinality(v_places);
+  if v_count > 40 then
+    v_places := v_places[:20] || format('…(%s more)…', v_count - 40) || v_places[v_count - 19:];
+  end if;
+  return array_to_string(v_places, '.');
+end
+$$;
+comment on function df.node_path(integer[], text[], integer) is 'api: the path of a graph node, for messages';
+
+-- What is wrong with a node's children, given by their letters (e: extra_nodes that is no array); null when nothing is.
+create function df.node_children_flaw(p_type text, p_has text, p_needs text, p_may text)
+  returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+declare
+  v_child record;
+begin
+  for v_child in
+    values ('L', 'left_node'), ('R', 'right_node'), ('C', 'condition_node')
+  loop
+    if strpos(p_needs, v_child.column1) > 0 and strpos(p_has, v_child.column1) = 0 then
+      return format('%s needs a %s', p_type, v_child.column2);
+    elsif strpos(p_needs || p_may, v_child.column1) = 0 and strpos(p_has, v_child.column1) > 0 then
+      return format('%s takes no %s', p_type, v_child.column2);
+    end if;
+  end loop;
+  if strpos(p_has, 'e') > 0 then
+    return 'extra_nodes is not an array';
+  elsif strpos(p_has, 'E') = 0 then
+    return null;
+  elsif strpos(p_may, 'E') = 0 then
+    return format('%s takes no extra_nodes', p_type);
+  elsif strpos(p_has, 'R') = 0 then
+    return format('%s with extra_nodes needs a right_node', p_type);
+  end if;
+  return null;
+end
+$$;
+comment on function df.node_children_flaw(text, text, text, text) is 'api: what is wrong with the children of a graph node, null when nothing is';
+
+-- The tokens of JSON, for regular expressions. A key comes with the brace or comma before it and the colon after it, so
+-- that the grammar needs no look-ahead. A string that breaks off is a token without its last quote; any other character
+-- that fits nothing is a token too. No character is looked at more than a few times, whatever the text.
+create function df.json_token_pattern()
+  returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+declare
+  c_string constant text := '"(?:[^"\\\u0001-\u001f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*';
+begin
+  return '[{,][ \t\n\r]*' || c_string || '"[ \t\n\r]*:'
+    || '|' || c_string || '"?'
+    || '|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?'
+    || '|true|false|null'
+    || '|[^ \t\n\r]';
+end
+$$;
+comment on function df.json_token_pattern() is 'api: the pattern that cuts a graph into tokens';
+
+-- Raises: the graph is not JSON from this token on.
+create function df.refuse_json(p_graph text, p_token integer)
+  returns void
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+declare
+  v_position integer := regexp_instr(p_graph, df.json_token_pattern(), 1, p_token);
+begin
+  raise exception 'Invalid durable function graph: root: not valid JSON near ''%'' (|| binds like ~>: put parentheses around concatenations)',
+      case when v_position > 0 then substr(p_graph, v_position, 30) else right(p_graph, 30) end
+    using errcode = 'invalid_parameter_value';
+end
+$$;
+comment on function df.refuse_json(text, integer) is 'api: raises the error for a graph that is not JSON';
+
+-- Reads the JSON of a graph into its nodes, in the order of the text: a parent before its children. Raises, with
+-- errcode 22023, what is not JSON and what has too many nodes; says nothing of what the nodes are. A key whose value is
+-- null is as good as absent.
+create function df.read_graph(
+  p_graph       text,
+  out parents   integer[],
+  out roles     text[],   -- where in the parent, by letter: L R C, X in extra_nodes; root
+  out places    text[],   -- the same, as paths have it
+  out children  text[],   -- the letters of the children that are there, E for extra_nodes; e: extra_nodes is no array
+  out types     text[],   -- node_type as a token; empty where something stands in a node's place that is no object
+  out queries   text[],   -- query as a token
+  out names     text[],   -- result_name as a token
+  out twice     integer,  -- the first node with a key that is there twice
+  out twice_key text
+)
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+declare
+  c_max_nodes constant integer := 10000;
+  -- what is open: a node, by its number; the extra_nodes of one, by its negative; or something whose contents are skipped
+  c_object    constant integer := -1000000;
+  c_array     constant integer := -1000001;
+  v_stack  integer[] := '{}';
+  v_top    integer := 0;
+  v_inside integer;          -- what is open innermost
+  v_state  text := 'value';  -- what may come next: value; item (a value, or the end of the array); close (only the brace);
+                             -- member (a comma with a key, or the end); next (a comma, or the end); end
+  v_role   text := 'root';   -- what the next value is: a node (root, L, R, C, X), E T Q N, or - (skipped)
+  v_token  text;
+  v_at     integer := 0;     -- which token
+  v_first  text;
+  v_key    text;
+  v_count  integer := 0;
+  v_seen   text[] := '{}';   -- the letters of the keys that are there, null values included
+  v_extras integer[] := '{}';
+begin
+  parents := '{}';
+  roles := '{}';
+  places := '{}';
+  children := '{}';
+  types := '{}';
+  queries := '{}';
+  names := '{}';
+  foreach v_token in array array(select m[1] from regexp_matches(p_graph, df.json_token_pattern(), 'g') as m) loop
+    v_at := v_at + 1;
+    v_first := left(v_token, 1);
+
+    if v_first = '}' or v_first = ']' then
+      if not (v_first = '}' and v_state in ('member', 'close') or v_first = ']' and v_state in ('item', 'next')) then
+        perform df.refuse_json(p_graph, v_at);
+      end if;
+      v_top := v_top - 1;
+      v_inside := v_stack[v_top];
+      v_state := case when v_inside is null then 'end' when v_inside > 0 or v_inside = c_object then 'member' else 'next' end;
+      continue;
+    elsif v_token = ',' then
+      if v_state <> 'next' then
+        perform df.refuse_json(p_graph, v_at);
+      end if;
+      v_state := 'value';
+      v_role := case when v_inside = c_array then '-' else 'X' end;
+      continue;
+    elsif v_first = ',' then
+      if v_state <> 'member' then
+        perform df.refuse_json(p_graph, v_at);
+      end if;
+    else
+      -- a value begins
+      if v_state <> 'value' and v_state <> 'item'
+        or v_first = '"' and (v_token = '"' or right(v_token, 1) <> '"'
+          or strpos(v_token, '\') > 0 and v_token !~ '^"([^"\\]|\\.)*"$')
+        or v_first <> '"' and v_first <> '{' and v_first <> '[' and v_token !~ '^(true|false|null|-?[0-9].*)$'
+      then
+        perform df.refuse_json(p_graph, v_at);
+      end if;
+      if v_role = '-' or v_token = 'null' and v_role <> 'X' then
+        null;
+      elsif v_role = 'T' then
+        types[v_inside] := v_token;
+      elsif v_role = 'Q' then
+        queries[v_inside] := v_token;
+      elsif v_role = 'N' then
+        names[v_inside] := v_token;
+      elsif v_role = 'E' then
+        if v_first <> '[' then
+          children[v_inside] := children[v_inside] || 'e';
+        end if;
+      else
+        v_count := v_count + 1;
+        if v_count > c_max_nodes then
+          raise exception 'Invalid durable function graph: root: Graph exceeds maximum of % nodes', c_max_nodes
+            using errcode = 'invalid_parameter_value';
+        end if;
+        roles[v_count] := v_role;
+        children[v_count] := '';
+        v_seen[v_count] := '';
+        if v_first <> '{' then
+          types[v_count] := '';
+        end if;
+        if v_role = 'root' then
+          places[v_count] := 'root';
+        elsif v_role = 'X' then
+          v_inside := -v_inside;
+          parents[v_count] := v_inside;
+          if v_extras[v_inside] is null then
+            v_extras[v_inside] := 0;
+            children[v_inside] := children[v_inside] || 'E';
+          end if;
+          places[v_count] := 'extra_nodes[' || v_extras[v_inside] || ']';
+          v_extras[v_inside] := v_extras[v_inside] + 1;
+          v_inside := -v_inside;
+        else
+          parents[v_count] := v_inside;
+          places[v_count] := case v_role when 'L' then 'left_node' when 'R' then 'right_node' else 'condition_node' end;
+          children[v_inside] := children[v_inside] || v_role;
+        end if;
+      end if;
+
+      if v_first = '{' then
+        v_inside := case when v_role in ('L', 'R', 'X', 'C', 'root') then v_count else c_object end;
+        v_top := v_top + 1;
+        v_stack[v_top] := v_inside;
+        if v_token = '{' then
+          v_state := 'close';
+          continue;
+        end if;
+      elsif v_first = '[' then
+        v_state := 'item';
+        if v_role = 'E' then
+          v_inside := -v_inside;
+          v_role := 'X';
+        else
+          v_inside := c_array;
+          v_role := '-';
+        end if;
+        v_top := v_top + 1;
+        v_stack[v_top] := v_inside;
+        continue;
+      else
+        v_state := case when v_inside > 0 or v_inside = c_object then 'member' else 'next' end;
+        continue;
+      end if;
+    end if;
+
+    -- the token ends with a key
+    v_state := 'value';
+    if v_inside = c_object then
+      v_role := '-';
+      continue;
+    end if;
+    v_key := btrim(v_token, E'{,: \t\n\r');
+    if strpos(v_key, '\') > 0 then
+      v_key := '"' || coalesce(df.json_text(v_key), '') || '"';
+    end if;
+    v_role := case v_key
+      when '"node_type"' then 'T'
+      when '"left_node"' then 'L'
+      when '"right_node"' then 'R'
+      when '"condition_node"' then 'C'
+      when '"extra_nodes"' then 'E'
+      when '"query"' then 'Q'
+      when '"result_name"' then 'N'
+      else '-'
+    end;
+    if v_role = '-' then
+      continue;
+    elsif strpos(v_seen[v_inside], v_role) = 0 then
+      v_seen[v_inside] := v_seen[v_inside] || v_role;
+    elsif twice is null or v_inside < twice or v_inside = twice and v_key < twice_key then
+      twice := v_inside;
+      twice_key := v_key;
+    end if;
+  end loop;
+  if v_state <> 'end' then
+    perform df.refuse_json(p_graph, v_at + 1);
+  end if;
+end
+$$;
+comment on function df.read_graph(text) is 'api: the nodes of a graph, not checked yet';
+
+-- Raises, with errcode 22023, what is wrong with a node.
+create function df.refuse_node(p_parents integer[], p_places text[], p_node integer, p_wrong text)
+  returns void
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+begin
+  raise exception 'Invalid durable function graph: %: %', df.node_path(p_parents, p_places, p_node), p_wrong
+    using errcode = 'invalid_parameter_value';
+end
+$$;
+comment on function df.refuse_node(integer[], text[], integer, text) is 'api: raises the error for a bad graph node';
+
+-- What is wrong with a node_type, given as its token; null when it names a type of this version.
+-- Raises for a name that no version knows, because that text has no path.
+create function df.node_type_flaw(p_token text, p_path text)
+  returns text
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+declare
+  v_name text;
+begin
+  if p_token is null then
+    return 'node_type is missing';
+  elsif p_token = '' then
+    return 'a node is a JSON object';
+  elsif left(p_token, 1) <> '"' then
+    return 'node_type is not a string';
+  end if;
+  v_name := df.json_text(p_token);
+  if df.node_rules() ? v_name then
+    return format('node_type ''%s'' is not available in this version of walflow', v_name);
+  end if;
+  raise exception 'Invalid durable function: Unknown node_type ''%''. Valid types: %',
+      left(coalesce(v_name, p_token), 60),
+      (select string_agg(r.key, ', ' order by (r.value -> 'ordinal')::integer)
+         from jsonb_each(df.node_rules()) as r
+        where (r.value -> 'available')::boolean)
+    using errcode = 'invalid_parameter_value', detail = format('The node is %s.', p_path);
+end
+$$;
+comment on function df.node_type_flaw(text, text) is 'api: what is wrong with the type of a graph node';
+
+-- Raises, with errcode 22023, unless the text is a graph that can run. Contract: LANGUAGE.md section 1.
+create function df.validate_graph(p_graph text)
+  returns void
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+declare
+  c_max_depth   constant integer := 256;
+  c_max_repeats constant integer := 32;
+  c_rules       constant jsonb := df.node_rules();
+  v_parents   integer[];
+  v_roles     text[];
+  v_places    text[];
+  v_children  text[];
+  v_types     text[];
+  v_queries   text[];
+  v_names     text[];
+  v_twice     integer;
+  v_twice_key text;
+  v_kinds   text[] := '{}';
+  v_depths  integer[] := '{}';
+  v_repeats integer[] := '{}';  -- repeating nodes around the node, itself included
+  v_breaks  text[] := '{}';     -- the letters of the children in which a BREAK may stand
+  v_rule    jsonb;
+  v_kind    text;
+  v_up      integer;
+  v_has     text;
+  v_open    boolean;            -- may a BREAK stand here
+  v_text    text;
+  v_wrong   text;
+begin
+  if not df.is_node(p_graph) then
+    if btrim(p_graph, E' \t\n\r') = '' then
+      perform df.refuse_node('{}', '{root}', 1, 'SQL needs a query');
+    end if;
+    return;
+  end if;
+
+  select g.parents, g.roles, g.places, g.children, g.types, g.queries, g.names, g.twice, g.twice_key
+    into v_parents, v_roles, v_places, v_children, v_types, v_queries, v_names, v_twice, v_twice_key
+    from df.read_graph(p_graph) as g;
+
+  for v_node in 1 .. cardinality(v_roles) loop
+    v_wrong := null;
+    v_kind := btrim(v_types[v_node], '"');
+    v_rule := c_rules -> v_kind;
+    if v_node = v_twice and v_types[v_node] <> '' then
+      perform df.refuse_node(v_parents, v_places, v_node, format('key ''%s'' is there twice', btrim(v_twice_key, '"')));
+    elsif v_rule is null and left(v_types[v_node], 1) = '"' and strpos(v_types[v_node], '\') > 0 then
+      v_kind := df.json_text(v_types[v_node]);
+      v_rule := c_rules -> v_kind;
+    end if;
+    if v_rule is null or not (v_rule -> 'available')::boolean then
+      perform df.refuse_node(v_parents, v_places, v_node,
+                             df.node_type_flaw(v_types[v_node], df.node_path(v_parents, v_places, v_node)));
+    end if;
+    v_kinds[v_node] := v_kind;
+
+    -- where it stands
+    v_up := v_parents[v_node];
+    if v_up is null then
+      v_depths[v_node] := 1;
+      v_repeats[v_node] := 0;
+      v_open := false;
+    else
+      v_depths[v_node] := v_depths[v_up]
+        + case when v_kind = 'THEN' and v_roles[v_node] = 'L' and v_kinds[v_up] = 'THEN' then 0 else 1 end;
+      v_repeats[v_node] := v_repeats[v_up];
+      v_open := strpos(v_breaks[v_up], v_roles[v_node]) > 0;
+    end if;
+    if (v_rule -> 'repeats')::boolean then
+      v_repeats[v_node] := v_repeats[v_node] + 1;
+    end if;
+    v_breaks[v_node] := (v_rule ->> 'opens') || case when v_open then translate('LRCX', v_rule ->> 'closes', '') else '' end;
+    if v_depths[v_node] > c_max_depth then
+      v_wrong := format('Graph exceeds maximum nesting depth of %s levels', c_max_depth);
+    elsif v_repeats[v_node] > c_max_repeats then
+      v_wrong := format('more than %s repeating nodes around one another', c_max_repeats);
+    elsif v_kind = 'BREAK' and not v_open then
+      v_wrong := 'BREAK outside a loop';
+    end if;
+
+    -- what it holds
+    if v_wrong is null and v_names[v_node] is not null then
+      v_text := df.json_text(v_names[v_node]);
+      if left(v_names[v_node], 1) <> '"' then
+        v_wrong := 'result_name is not a string';
+      elsif v_text is null then
+        v_wrong := 'result_name has a character that text cannot hold';
+      elsif v_text !~ '^[A-Za-z_][A-Za-z0-9_]*$' then
+        v_wrong := df.result_name_flaw(v_text);
+      end if;
+    end if;
+    v_text := null;
+    v_has := v_children[v_node];
+    if v_wrong is null and v_queries[v_node] is not null then
+      v_text := df.json_text(v_queries[v_node]);
+      if left(v_queries[v_node], 1) <> '"' then
+        v_wrong := 'query is not a string';
+      elsif v_text is null then
+        v_wrong := 'query has a character that text cannot hold';
+      elsif v_kind = 'IF' and strpos(v_has, 'C') > 0 then
+        v_wrong := 'IF with a query takes no condition_node';
+      end if;
+    elsif v_wrong is null and v_kind = 'IF' and strpos(v_has, 'C') = 0 then
+      v_wrong := 'IF needs a condition_node';
+    end if;
+    v_wrong := coalesce(
+      v_wrong,
+      df.node_query_flaw(v_kind, v_rule ->> 'query', v_text),
+      df.node_children_flaw(v_kind, v_has, v_rule ->> 'needs', v_rule ->> 'may')
+    );
+    if v_wrong is not null then
+      perform df.refuse_node(v_parents, v_places, v_node, v_wrong);
+    end if;
+  end loop;
+end
+$$;
+comment on function df.validate_graph(text) is 'api: raises unless a text is a graph that can run';
+
+-- Each distinct graph of a statement is checked once, so that a bulk start stays cheap.
+create function df.instances_validate()
+  returns trigger
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+declare
+  v_graph text;
+begin
+  for v_graph in select distinct n.graph from new_rows n loop
+    perform df.validate_graph(v_graph);
+  end loop;
+  return null;
+end
+$$;
+comment on function df.instances_validate() is 'refuses graphs that cannot run, in the transaction that inserts them';
+
+create trigger "02_validate" after insert on df.instances
+  referencing new table as new_rows for each statement execute function df.instances_validate();
+alter table df.instances enable always trigger "02_validate";
