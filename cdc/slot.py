@@ -259,10 +259,14 @@ async def start_replication(conn: Connection, slot: str, publication: str) -> PG
 
     The start is where the slot was confirmed: the server moves any earlier position there, and believes a later one.
     Raises SlotInUse (55006), SlotLost (55000, 42704), or StreamEnded with any other SQLSTATE. An imported snapshot
-    of `create_slot` must have been imported by now.
+    of `create_slot` must have been imported by now. In a database in SQL_ASCII the connection speaks raw bytes from
+    here on, so psycopg's results on it are bytes too, should it be used for SQL again.
     """
     # What create_slot set must not end a stream whose decoding waits for a lock on the catalogs.
     await conn.execute("set lock_timeout = 0")
+    if conn.info.parameter_status("server_encoding") == "SQL_ASCII":
+        # Such a database holds any bytes, and the server ends the stream (22021) where they are not UTF-8.
+        await conn.execute("set client_encoding = 'SQL_ASCII'")
     command = (
         f"START_REPLICATION SLOT {_quote_identifier(slot)} LOGICAL 0/0 "
         f"(proto_version '1', publication_names {_quote_literal(_quote_identifier(publication))})"
