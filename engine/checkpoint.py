@@ -1,0 +1,174 @@
+"""Checkpoints: what the book collected, written in one transaction, fenced by the epoch, and confirmed afterwards.
+
+Theory of operation. One checkpoint is under way at a time; the next begins when it is done and something is dirty, so an idle
+engine shows a result at once and a busy one writes many at a time. The position is told to the stream only after the
+transaction has committed (Confirm only what is durable): `Stream.confirm` is called here and nowhere else.
+
+A checkpoint that met rows which are not visible yet (DF002) is rolled back, given back to the book and repeated. One that
+finds another epoch (DF001) ends this engine (A stale engine cannot harm).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import psycopg
+
+from cdc.lsn import Lsn, format_lsn
+from engine.book import Book, Cut
+from engine.codec import VERSION
+from engine.errors import Fenced
+
+Connection = psycopg.AsyncConnection[Any]
+
+FENCED: Final = "DF001"
+NOT_VISIBLE: Final = "DF002"
+REPEAT_SECONDS: Final = 0.005
+"""Between two tries of a checkpoint whose rows are not visible yet; grows twofold up to 20 times that."""
+
+_WRITE: Final = """
+select invisible::text[], gone
+  from df.write_checkpoint(
+    %s::bigint, %s::pg_lsn, %s::xid8[],
+    %s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[],
+    %s::bigint[], %s::smallint[], %s::text[], %s::timestamptz[], %s::bigint[],
+    %s::uuid[], %s::oid[], %s::uuid[], %s::oid[], %s::uuid[], %s::oid[],
+    %s::json, %s::bigint[], %s::pg_lsn[], %s::integer[])
+"""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Checkpointer:
+    """Writes checkpoints for as long as `run` runs. `confirm` tells the stream; `observed` gets seconds and instances."""
+
+    def __init__(
+        self,
+        book: Book,
+        connection: Connection,
+        epoch: int,
+        *,
+        confirm: Callable[[Lsn], None],
+        observed: Callable[[float, int], None],
+    ) -> None:
+        self._book = book
+        self._connection = connection
+        self._epoch = epoch
+        self._confirm = confirm
+        self._observed = observed
+        self._wanted = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def poke(self) -> None:
+        """Something may be dirty. Cheap; called after every transaction."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Writes checkpoints until cancelled. Raises Fenced, and psycopg's errors."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            if self._book.dirty and not self._book.in_transaction:
+                self._idle.clear()
+                try:
+                    await self.write()
+                finally:
+                    self._idle.set()
+
+    async def finish(self) -> None:
+        """Writes what is dirty now; `run` must have ended. For an orderly stop."""
+        if self._book.dirty and not self._book.in_transaction:
+            await self.write()
+
+    async def write(self) -> None:
+        """One checkpoint, repeated until every row in it is visible."""
+        pause = REPEAT_SECONDS
+        while True:
+            cut = self._book.collect()
+            began = time.monotonic()
+            try:
+                invisible, gone = await self._write(cut)
+            except psycopg.Error as error:
+                self._book.restore(cut)
+                if error.sqlstate == FENCED:
+                    raise Fenced(f"epoch {self._epoch} does not lead any more: {error}") from error
+                if error.sqlstate != NOT_VISIBLE:
+                    raise
+            except BaseException:
+                self._book.restore(cut)
+                raise
+            else:
+                self._book.visibility.proven(set(cut.xids).difference(invisible))
+                self._book.stored(cut, gone)
+                self._confirm(cut.lsn)
+                self._observed(time.monotonic() - began, len(cut.lives))
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 20 * REPEAT_SECONDS)
+            while self._book.in_transaction:
+                await asyncio.sleep(REPEAT_SECONDS)
+
+    async def _write(self, cut: Cut) -> tuple[list[int], list[int]]:
+        cursor = await self._connection.execute(_WRITE, _parameters(self._epoch, cut))
+        row = await cursor.fetchone()
+        assert row is not None
+        return [int(xid) for xid in row[0] or ()], list(row[1] or ())
+
+
+def _parameters(epoch: int, cut: Cut) -> list[Any]:
+    changes, marks = cut.changes, cut.marks
+    return [
+        epoch,
+        format_lsn(cut.lsn),
+        [str(xid) for xid in cut.xids],
+        [c.key for c in changes],
+        [c.status for c in changes],
+        [c.quarantined for c in changes],
+        [c.result for c in changes],
+        [c.error for c in changes],
+        [_timestamp(c.started_us) for c in changes],
+        [_timestamp(c.finished_us) for c in changes],
+        [key for key, _ in cut.states],
+        [VERSION] * len(cut.states),
+        [text for _, text in cut.states],
+        [None] * len(cut.states),
+        list(cut.dropped),
+        *(column for marked in (marks.signal, marks.cancellation, marks.release) for column in _columns(marked)),
+        _inbox(cut),
+        [key for key, _, _ in cut.inbox_done],
+        [format_lsn(lsn) for _, lsn, _ in cut.inbox_done],
+        [ordinal for _, _, ordinal in cut.inbox_done],
+    ]
+
+
+def _columns(marked: list[tuple[str, int]]) -> tuple[list[str], list[int]]:
+    return [event_id for event_id, _ in marked], [owner for _, owner in marked]
+
+
+def _inbox(cut: Cut) -> str | None:
+    if not cut.inbox:
+        return None
+    return json.dumps(
+        [
+            {
+                "instance_key": key,
+                "lsn": format_lsn(held.lsn),
+                "ordinal": held.ordinal,
+                "kind": held.kind,
+                "row_key": held.row_key,
+                "commit_time": _timestamp(at_us),
+                "xid": str(held.xid),
+            }
+            for key, at_us, held in cut.inbox
+        ]
+    )
+
+
+def _timestamp(at_us: int | None) -> str | None:
+    """ISO 8601, or None."""
+    return None if at_us is None else (_EPOCH + timedelta(microseconds=at_us)).isoformat()

@@ -1,0 +1,84 @@
+"""JOIN: all branches, each in a scope of its own; their results as an array in branch order.
+
+=============  ==============================  =========================================
+state          event                           becomes
+=============  ==============================  =========================================
+begins                                         every branch entered, in order
+open           a branch ends, others are open  open
+open           the last branch ends            Done with what the branches set merged in branch order,
+                                               or Failed as the first failing branch in order
+open           Broke, no branch has failed     the others abandoned, Broke
+open           Broke, a branch has failed      as a branch that ended: a failure is not hidden
+=============  ==============================  =========================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from engine.frames import Broke, Done, Failed, Fold, Frame, Outcome, Result, Where, composite, entered_by, finish, framed
+from engine.graph import Kind, Node
+from engine.values import Names
+
+Branch = Frame | Outcome
+
+
+@framed
+@dataclass(frozen=True, slots=True)
+class Open(Frame):
+    tag: ClassVar[str] = "join"
+    node: int
+    indices: tuple[int, ...]
+    names: Names
+    branches: tuple[Branch, ...]
+    targets: tuple[int, ...]
+
+    def child(self, target: int, indices: tuple[int, ...]) -> Frame | Where:
+        branch = self.branches[self.targets.index(target)]
+        return branch if isinstance(branch, Frame) else Where.PAST
+
+    def resumed(self, fold: Fold, target: int, result: Result) -> Result:
+        i = self.targets.index(target)
+        branches = (*self.branches[:i], result, *self.branches[i + 1 :])
+        if isinstance(result, Frame):
+            return Open(self.node, self.indices, self.names, branches, self.targets)
+        return _settle(fold, fold.graph.node(self.node), self.indices, self.names, branches)
+
+    def children(self) -> Iterable[Frame]:
+        return (branch for branch in self.branches if isinstance(branch, Frame))
+
+
+@entered_by(Kind.JOIN)
+def enter(fold: Fold, node: Node, indices: tuple[int, ...], names: Names) -> Result:
+    branches: list[Branch] = []
+    for target in node.branches:
+        branch = fold.enter(target, indices, names.nested())
+        branches.append(branch)
+        if isinstance(branch, Broke) and not any(isinstance(b, Failed) for b in branches):
+            break
+    return _settle(fold, node, indices, names, tuple(branches))
+
+
+def _settle(fold: Fold, node: Node, indices: tuple[int, ...], names: Names, branches: tuple[Branch, ...]) -> Result:
+    failed = next(((i, b) for i, b in enumerate(branches, 1) if isinstance(b, Failed)), None)
+    broke = next((b for b in branches if isinstance(b, Broke)), None)
+    if broke is not None and failed is None:
+        for branch in branches:
+            if isinstance(branch, Frame):
+                branch.abandon(fold)
+        return Broke(broke.value, _merged(names, branches))
+    if any(isinstance(branch, Frame) for branch in branches):
+        return Open(node.number, indices, names, branches, node.branches)
+    if failed is not None:
+        return Failed(failed[1].failure.within(f"JOIN branch {failed[0]} failed: "))
+    value = composite(fold, node, indices, [b.value for b in branches if isinstance(b, Done)])
+    return value if isinstance(value, Failed) else finish(node, value, _merged(names, branches))
+
+
+def _merged(names: Names, branches: tuple[Branch, ...]) -> Names:
+    for branch in branches:
+        if isinstance(branch, Done | Broke):
+            names = names.merge(branch.names)
+    return names

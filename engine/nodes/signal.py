@@ -1,0 +1,84 @@
+"""SIGNAL: a wait for a signal, perhaps with a timeout.
+
+=========  ==============================  ====================================
+state      event                           becomes
+=========  ==============================  ====================================
+begins     a signal is buffered            Done with it (unless `fresh`)
+begins                                     wait noted, timer asked for, *waiting*
+waiting    a signal of its name            Done with it, timer dropped
+waiting    its timer's completion          Done, timed out
+waiting    abandoned                       wait and timer dropped
+=========  ==============================  ====================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from engine.events import Completed, Signalled
+from engine.frames import Done, Fold, Frame, Result, Wait, entered_by, finish, framed, step_key
+from engine.graph import Kind, Node, Signal
+from engine.jsontext import dumps_string
+from engine.values import Names, Value
+
+
+@framed
+@dataclass(frozen=True, slots=True)
+class Waiting(Frame):
+    tag: ClassVar[str] = "signal"
+    node: int
+    indices: tuple[int, ...]
+    names: Names
+    due_us: int | None
+    cause: str
+
+    def signalled(self, fold: Fold, signal: Signalled) -> Result:
+        if self.due_us is not None:
+            fold.drop_timer(step_key(self.node, self.indices))
+        return _done(fold.graph.node(self.node), self.names, signal.data, timed_out=False)
+
+    def delivered(self, fold: Fold, completed: Completed) -> Result:
+        fold.drop_wait(completed.step)
+        fold.at_us = max(fold.at_us, self.due_us or 0)
+        return _done(fold.graph.node(self.node), self.names, "null", timed_out=True)
+
+    def abandon(self, fold: Fold) -> None:
+        step = step_key(self.node, self.indices)
+        fold.drop_wait(step)
+        if self.due_us is not None:
+            fold.drop_timer(step)
+
+    def outstanding(self, fold: Fold) -> None:
+        if self.due_us is not None:
+            fold.cause = self.cause
+            fold.start_timer(step_key(self.node, self.indices), self.due_us)
+
+
+@entered_by(Kind.SIGNAL)
+def enter(fold: Fold, node: Node, indices: tuple[int, ...], names: Names) -> Result:
+    spec = node.spec
+    assert isinstance(spec, Signal)
+    fold.waited = True
+    step = step_key(node.number, indices)
+    timed = spec.timeout_seconds is not None
+    due_us = fold.at_us + round(spec.timeout_seconds * 1_000_000) if spec.timeout_seconds is not None else None
+    waiting = Waiting(node.number, indices, names, due_us, fold.cause)
+    early = fold.kept(step) if timed else None
+    if early is not None:
+        return waiting.delivered(fold, early)
+    buffered = None if spec.fresh else fold.take_signal(spec.name)
+    if buffered is not None:
+        return _done(node, names, buffered.data, timed_out=False)
+    fold.add_wait(step, Wait(node.number, indices, spec.name))
+    if due_us is not None:
+        fold.start_timer(step, due_us)
+    return waiting
+
+
+def _done(node: Node, names: Names, data: str, *, timed_out: bool) -> Done:
+    spec = node.spec
+    assert isinstance(spec, Signal)
+    flag = "true" if timed_out else "false"
+    value = Value(f'{{"signal_name":{dumps_string(spec.name)},"timed_out":{flag},"data":{data}}}')
+    return finish(node, value, names)
