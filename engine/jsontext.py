@@ -4,13 +4,16 @@ Results stay the text that the server sent, from the completion to the next step
 `1e400`, a numeric's scale), an object keeps the order of its keys, and two columns of one name stay two. Graphs are
 as deep as a chain is long, so they are read without recursion.
 
-Two readers, because two things are wanted: `parse` is fast (the C scanner) and knows a depth at which it gives up
-with `JsonTooDeep`; `read_tree` takes any depth and refuses exactly what is not JSON by RFC 8259.
+Three readers, because three things are wanted. `parse` is fast (the C scanner) and gives up at some depth with
+`JsonTooDeep`. `read_tree` and `members` take any depth and refuse exactly what is not JSON by RFC 8259: for what users
+write. `members_at` and its kin look for one thing in a large text that the database made, at any depth and at the C
+scanner's speed, and read no further than that: they raise `JsonError` for what they meet that is not JSON, and trust
+the rest.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NoReturn, final
 
 __all__ = [
@@ -18,14 +21,20 @@ __all__ = [
     "JsonError",
     "JsonObject",
     "JsonTooDeep",
+    "Nested",
     "Number",
+    "Scalar",
     "TreeObject",
     "Value",
     "dumps_string",
+    "elements_at",
     "members",
+    "members_at",
     "parse",
     "read_tree",
+    "skip_white",
     "unstorable",
+    "value_at",
 ]
 
 WHITE: Final = " \t\n\r"
@@ -68,8 +77,16 @@ class JsonObject(tuple[tuple[str, "Value"], ...]):
         return None
 
 
-type_of_scalar = str | Number | bool | None
-Value = type_of_scalar | JsonObject | list["Value"]
+@final
+class Nested(str):
+    """The JSON text of an array or object, exactly as it stood."""
+
+    __slots__ = ()
+
+
+# Number and Nested are texts too: tell them apart by `type(x) is …`, before asking for str.
+Scalar = str | Number | bool | None
+Value = Scalar | JsonObject | list["Value"]
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -77,15 +94,15 @@ def _refuse_constant(name: str) -> NoReturn:
     raise JsonError(0, f"{name} is not JSON")
 
 
-_decode = json.JSONDecoder(
+_decoder = json.JSONDecoder(
     object_pairs_hook=JsonObject, parse_int=Number, parse_float=Number, parse_constant=_refuse_constant
-).decode
+)
 
 
 def parse(text: str) -> Value:
     """The value of a JSON text; `JsonError` when it is none, `JsonTooDeep` when it nests too deeply."""
     try:
-        value: Value = _decode(text)
+        value: Value = _decoder.decode(text)
     except json.JSONDecodeError as error:
         raise JsonError(error.pos) from None
     except RecursionError:
@@ -102,8 +119,8 @@ def unstorable(text: str) -> str | None:
     return found.group() if found else None
 
 
-dumps_string = json.encoder.encode_basestring
-"""`text` as a JSON string with its quotes; characters beyond ASCII stay themselves."""
+dumps_string: Final[Callable[[str], str]] = json.encoder.encode_basestring
+"""A text as a JSON string with its quotes; characters beyond ASCII stay themselves."""
 
 
 # --- any depth ------------------------------------------------------------------------------------------------------
@@ -178,7 +195,7 @@ def _key(token: str) -> str:
     return _string(token[:-1].rstrip(WHITE))
 
 
-def _scalar(kind: str, body: str) -> type_of_scalar:
+def _scalar(kind: str, body: str) -> Scalar:
     if kind == "string":
         return _string(body)
     return Number(body) if kind == "number" else _WORDS[body]
@@ -230,3 +247,78 @@ def members(text: str) -> list[tuple[str, str]]:
             key, start = _key(token["key"]), token.end()
         depth += (kind == "object" or kind == "array") - (kind == "object_end" or kind == "array_end")
     return found
+
+
+# --- a part of a text -----------------------------------------------------------------------------------------------
+
+_WHITE = re.compile(r"[ \t\n\r]*+")
+# The C scanner that JSONDecoder itself calls. raw_decode would do, but for a fifth more time.
+_scan: Final[Callable[[str, int], tuple[Value, int]]] = vars(_decoder)["scan_once"]
+
+
+def skip_white(text: str, position: int) -> int:
+    """The position of the next character that is not white space, or the end."""
+    found = _WHITE.match(text, position)
+    assert found is not None
+    return found.end()
+
+
+def value_at(text: str, position: int) -> tuple[Scalar | Nested, int]:
+    """The value that begins at this position, and where it ends; an array or object stays text."""
+    try:
+        value, end = _scan(text, position)
+    except StopIteration:
+        raise JsonError(position) from None
+    except json.JSONDecodeError as error:
+        raise JsonError(error.pos) from None
+    except RecursionError:
+        end = _end_of_nested(text, position)
+        return Nested(text[position:end]), end
+    if isinstance(value, list | JsonObject):
+        return Nested(text[position:end]), end
+    return value, end
+
+
+def _end_of_nested(text: str, position: int) -> int:
+    """Where the array or object at this position ends, however deep it is. Looks at brackets only."""
+    depth = 0
+    for token in _TOKEN.finditer(text, position):
+        kind = token.lastgroup
+        depth += (kind == "object" or kind == "array") - (kind == "object_end" or kind == "array_end")
+        if depth == 0:
+            return token.end()
+    raise JsonError(len(text))
+
+
+def members_at(text: str, position: int) -> Iterator[tuple[str, int]]:
+    """Name and position of the value of each member of the object at this position, doubles included.
+
+    A value is read over only when the next member is asked for.
+    """
+    position = skip_white(text, position + 1)
+    while not text.startswith("}", position):
+        key, position = value_at(text, position)
+        position = skip_white(text, position)
+        if type(key) is not str or not text.startswith(":", position):
+            raise JsonError(position)
+        position = skip_white(text, position + 1)
+        yield key, position
+        position = _after_value(text, position, "}")
+
+
+def elements_at(text: str, position: int) -> Iterator[int]:
+    """The position of each element of the array at this position."""
+    position = skip_white(text, position + 1)
+    while not text.startswith("]", position):
+        yield position
+        position = _after_value(text, position, "]")
+
+
+def _after_value(text: str, position: int, closing: str) -> int:
+    """From a value to the next one, or to the closing bracket."""
+    position = skip_white(text, value_at(text, position)[1])
+    if text.startswith(",", position):
+        return skip_white(text, position + 1)
+    if not text.startswith(closing, position):
+        raise JsonError(position)
+    return position
