@@ -7,6 +7,7 @@ The errors of the server are told apart by SQLSTATE only: its messages may be in
 """
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
@@ -35,6 +36,8 @@ from cdc.lsn import NO_LSN, Lsn, format_lsn, parse_lsn
 Connection = psycopg.AsyncConnection[Any]
 
 PLUGIN: Final = "pgoutput"
+
+_SLOT_NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
 
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 _NOT_IN_PREREQUISITE_STATE: Final = "55000"
@@ -170,7 +173,7 @@ async def create_slot(
     if failover and conn.info.server_version < _FAILOVER_SLOTS_SINCE:
         raise ServerUnfit([Problem("this server has no failover slots", "17 is the first version with them")])
     options = pgsql.SQL("SNAPSHOT 'export', FAILOVER" if failover else "SNAPSHOT 'export'")
-    command = pgsql.SQL("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput ({})").format(pgsql.Identifier(name), options)
+    command = pgsql.SQL("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput ({})").format(_slot_identifier(name), options)
     await conn.execute(pgsql.SQL("set lock_timeout = {}").format(max(1, round(lock_timeout_seconds * 1000))))
     try:
         _, consistent_point, snapshot_name, _ = await _one_row(conn, command)
@@ -268,7 +271,7 @@ async def start_replication(conn: Connection, slot: str, publication: str) -> PG
         # Such a database holds any bytes, and the server ends the stream (22021) where they are not UTF-8.
         await conn.execute("set client_encoding = 'SQL_ASCII'")
     command = (
-        f"START_REPLICATION SLOT {_quote_identifier(slot)} LOGICAL 0/0 "
+        f"START_REPLICATION SLOT {_slot_identifier(slot).as_string()} LOGICAL 0/0 "
         f"(proto_version '1', publication_names {_quote_literal(_quote_identifier(publication))})"
     )
     result = await _send(conn.pgconn, command.encode())
@@ -355,12 +358,10 @@ def _slot_state(row: Mapping[str, Any]) -> SlotState:
 
 
 def _invalidation(row: Mapping[str, Any]) -> str | None:
-    """Why the slot is of no more use: 17 has a column for it, 16 a flag, and all of them `wal_status`."""
+    """Why the slot is of no more use. Before 17, which has a column for it, the server does not tell the reasons apart."""
     if reason := row.get("invalidation_reason"):
         return str(reason)
-    if row.get("conflicting"):
-        return "conflict with recovery"
-    return "wal_removed" if row["wal_status"] == "lost" else None
+    return "lost" if row["wal_status"] == "lost" or row.get("conflicting") else None
 
 
 def _optional_lsn(text: str | None) -> Lsn | None:
@@ -427,6 +428,13 @@ def _not_started(slot: str, result: PGresult) -> CdcError:
             return SlotLost(f"slot {slot} cannot be read any more: {message}", reason=LossReason.INVALIDATED)
         case _:
             return StreamEnded(f"the stream was not started: {message}", sqlstate=sqlstate)
+
+
+def _slot_identifier(name: str) -> pgsql.Identifier:
+    """The name for the replication grammar, which knows no doubled quotes in identifiers."""
+    if _SLOT_NAME.fullmatch(name) is None:
+        raise CdcError(f"{name!r} is no name for a slot", "use at most 63 lower-case letters, digits and underscores")
+    return pgsql.Identifier(name)
 
 
 def _quote_identifier(name: str) -> str:
