@@ -1,0 +1,121 @@
+"""Logging in as the role that submitted an instance (Identity is PostgreSQL's)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Set
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from engine.errors import WalflowError
+
+Connection = psycopg.AsyncConnection[Any]
+
+APPLICATION_NAME: Final = "walflow"
+"""Of every step connection, and of nothing else: everyone can read it, so it says nothing more."""
+
+OPTIONS: Final = (
+    "-c row_security=on -c default_transaction_read_only=off -c idle_session_timeout=0 -c client_min_messages=error "
+    "-c standard_conforming_strings=on -c extra_float_digits=1 -c bytea_output=hex"
+)
+"""Startup options beat ALTER ROLE … SET and survive RESET ALL."""
+
+CONNECT_TIMEOUT_SECONDS: Final = 10
+TCP_USER_TIMEOUT_MS: Final = 30_000
+ENDED_SECONDS: Final = 10.0
+"""How long backends that were told to end may take; a connection is tried again after that."""
+POLL_SECONDS: Final = 0.005
+
+_ROLE: Final = "select rolname, rolcanlogin from pg_catalog.pg_roles where oid = %s"
+_IS: Final = "select pg_catalog.quote_ident(current_user)::pg_catalog.regrole::pg_catalog.oid = %s"
+_OTHERS: Final = """
+select pg_catalog.count(*), pg_catalog.bool_and(pg_catalog.pg_terminate_backend(a.pid))
+  from pg_catalog.pg_stat_activity a
+ where a.usesysid = %s::pg_catalog.oid
+   and a.datname = pg_catalog.current_database()
+   and a.application_name = 'walflow'
+   and a.pid <> pg_catalog.pg_backend_pid()
+   and (%s or a.pid = any (%s::pg_catalog.int4[]))
+"""
+
+
+class LoginRefused(WalflowError):
+    """The submitter was dropped, may not log in, or may not run steps: trying again changes nothing."""
+
+    def __init__(self, message: str, sqlstate: str = "28000", hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.sqlstate = sqlstate
+
+
+class Login:
+    """Opens connections. `lookup` is the engine's own connection, on which roles are found by OID."""
+
+    def __init__(self, step_dsn: str, passfile: Path | None, lookup: Connection) -> None:
+        self._dsn = step_dsn
+        self._passfile = passfile
+        self._lookup = lookup
+
+    async def connect(self, role: int, *, end_all: bool, end: Set[int]) -> Connection:
+        """A connection as `role`, after the role's other backends of ours are gone:
+        all of them with `end_all`, else those with the process ids in `end`.
+
+        Raises LoginRefused, and psycopg's errors.
+        """
+        name = await self._name(role)
+        connection = await psycopg.AsyncConnection.connect(self._conninfo(name), autocommit=True, prepare_threshold=None)
+        try:
+            await self._check(connection, role, name)
+            if end_all or end:
+                await _end(connection, role, end_all, sorted(end))
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def _name(self, role: int) -> str:
+        row = await (await self._lookup.execute(_ROLE, [role])).fetchone()
+        if row is None:
+            raise LoginRefused(f"the submitter, role with OID {role}, does not exist any more")
+        if not row[1]:
+            raise LoginRefused(f"the submitter, role {row[0]}, is not permitted to log in")
+        return str(row[0])
+
+    def _conninfo(self, name: str) -> str:
+        given = conninfo_to_dict(self._dsn)
+        ours: dict[str, Any] = {
+            "user": name,
+            "application_name": APPLICATION_NAME,
+            "options": f"{given.get('options') or ''} {OPTIONS}".strip(),
+            "client_encoding": "UTF8",
+            "connect_timeout": given.get("connect_timeout") or CONNECT_TIMEOUT_SECONDS,
+            "keepalives": 1,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
+        }
+        if self._passfile is not None:
+            ours["passfile"] = str(self._passfile)
+        return make_conninfo(self._dsn, **ours)
+
+    async def _check(self, connection: Connection, role: int, name: str) -> None:
+        """A role may have been renamed, and another one given its name, since its OID was looked up."""
+        row = await (await connection.execute(_IS, [role])).fetchone()
+        if row is None or not row[0]:
+            raise LoginRefused(f"logged in as {name}, which is not the role with OID {role}")
+
+
+async def _end(connection: Connection, role: int, end_all: bool, end: list[int]) -> None:
+    """Ends the role's other backends (a role may end its own) and waits until they are gone."""
+    until = time.monotonic() + ENDED_SECONDS
+    while True:
+        row = await (await connection.execute(_OTHERS, [role, end_all, end])).fetchone()
+        if row is None or row[0] == 0:
+            return
+        if time.monotonic() > until:
+            raise WalflowError(f"{row[0]} backends of role {role} do not end")
+        await asyncio.sleep(POLL_SECONDS)

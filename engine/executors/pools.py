@@ -1,0 +1,262 @@
+"""Connections of submitting roles: bounded in all and per role, fair between roles, opened when wanted, closed when idle.
+
+Theory of operation. A *job* waits in its role's queue for a connection, is run on it, and gives it back with `release`. A role's
+first connection ends the role's other backends that a walflow opened in this database, and waits until they are gone, before
+any other is opened: from then on whatever an earlier engine had in flight has either committed or never will. The same is
+done for one backend whose connection died under a job (`suspect`): the job waits until that backend is seen gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from engine.executors.driver import Answer, ServerError, StepConnection
+from engine.executors.login import Login, LoginRefused
+from engine.limits import TRANSIENT_REPETITIONS
+
+FIRST_REST_SECONDS: Final = 0.05
+LONGEST_REST_SECONDS: Final = 5.0
+"""Backoff of repetitions: doubled each time, with jitter."""
+IDLE_SECONDS: Final = 60.0
+"""After that an idle connection is closed."""
+SWEEP_SECONDS: Final = 10.0
+GRANT: Final = "select df.grant_usage(role) gives a role what it needs"
+
+
+class Job(Protocol):
+    """What wants a connection."""
+
+    def run(self, connection: StepConnection) -> None:
+        """Use the connection, then `Pools.release` it."""
+
+    def refuse(self, why: ServerError) -> None:
+        """There will be no connection."""
+
+
+@dataclass(slots=True, eq=False)
+class Pool:
+    """The connections of one role. `ended`: its backends from before are gone; `suspects`: these are not known to be."""
+
+    role: int
+    queue: deque[Job] = field(default_factory=deque)
+    idle: list[StepConnection] = field(default_factory=list)
+    busy: int = 0
+    opening: int = 0
+    ended: bool = False
+    suspects: set[int] = field(default_factory=set)
+    after_suspects: list[Job] = field(default_factory=list)
+    failures: int = 0
+    resting: bool = False
+
+    @property
+    def size(self) -> int:
+        return len(self.idle) + self.busy + self.opening
+
+
+class Pools:
+    """All of them."""
+
+    def __init__(self, login: Login, *, connections: int, per_role: int) -> None:
+        self._login = login
+        self._connections = connections
+        self._per_role = min(per_role, connections)
+        self._pools: dict[int, Pool] = {}
+        self._size = 0
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    @property
+    def busy(self) -> int:
+        return sum(pool.busy for pool in self._pools.values())
+
+    @property
+    def idle(self) -> int:
+        return sum(len(pool.idle) for pool in self._pools.values())
+
+    @property
+    def roles(self) -> int:
+        return sum(1 for pool in self._pools.values() if pool.size)
+
+    # --- jobs -------------------------------------------------------------------------------------------------------
+
+    def enqueue(self, role: int, job: Job) -> None:
+        """The job runs when its turn comes and a connection is there."""
+        pool = self._pool(role)
+        pool.queue.append(job)
+        self._pump(pool)
+
+    def suspect(self, role: int, pid: int, job: Job) -> None:
+        """The backend `pid` may still be at work for this job: the job waits until it is gone."""
+        pool = self._pool(role)
+        pool.suspects.add(pid)
+        pool.after_suspects.append(job)
+        self._pump(pool)
+
+    def withdraw(self, role: int, job: Job) -> None:
+        """The job does not want a connection any more."""
+        pool = self._pool(role)
+        for jobs in (pool.queue, pool.after_suspects):
+            if job in jobs:
+                jobs.remove(job)
+
+    def release(self, role: int, connection: StepConnection, *, keep: bool) -> None:
+        """The job is done with its connection. Without `keep` it is closed."""
+        pool = self._pool(role)
+        pool.busy -= 1
+        if keep and not (connection.closed or connection.spoilt or self._closed or self._others_starve(pool)):
+            pool.idle.append(connection)
+            self._pump(pool)
+            return
+        connection.close()
+        self._size -= 1
+        for other in self._starving_first(pool):
+            self._pump(other)
+
+    def stop(self) -> None:
+        """Nothing more is run."""
+        self._closed = True
+
+    def close(self) -> None:
+        """Closes what is idle and gives up what is being opened; busy ones are their jobs' to close."""
+        self._closed = True
+        self._sweeper.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for pool in self._pools.values():
+            for connection in pool.idle:
+                connection.close()
+            pool.idle.clear()
+
+    # --- connections ------------------------------------------------------------------------------------------------
+
+    def _pool(self, role: int) -> Pool:
+        pool = self._pools.get(role)
+        if pool is None:
+            pool = self._pools[role] = Pool(role)
+        return pool
+
+    def _others_starve(self, pool: Pool) -> bool:
+        if self._size < self._connections:
+            return False
+        return any(other.queue and not other.size for other in self._pools.values() if other is not pool)
+
+    def _starving_first(self, pool: Pool) -> list[Pool]:
+        return [*(other for other in self._pools.values() if other is not pool and not other.size), pool]
+
+    def _pump(self, pool: Pool) -> None:
+        """Gives queued jobs the idle connections, and opens more within the limits."""
+        if self._closed:
+            return
+        while pool.queue and pool.idle:
+            pool.busy += 1
+            pool.queue.popleft().run(pool.idle.pop())
+        if pool.resting or not (pool.queue or pool.suspects):
+            return
+        # until a role's first connection has ended what ran before, there must be no second
+        wanted = len(pool.queue) if pool.ended and not pool.suspects else 1
+        while pool.opening < wanted and pool.size < self._per_role and self._make_room(pool):
+            pool.opening += 1
+            self._size += 1
+            task = self._loop.create_task(self._open(pool))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _make_room(self, pool: Pool) -> bool:
+        """Whether one more connection may be opened; another role's idle one is closed for it."""
+        if self._size < self._connections:
+            return True
+        for other in self._pools.values():
+            if other is not pool and other.idle:
+                other.idle.pop(0).close()
+                self._size -= 1
+                return True
+        return False
+
+    async def _open(self, pool: Pool) -> None:
+        suspects = frozenset(pool.suspects)
+        try:
+            opened = await self._login.connect(pool.role, end_all=not pool.ended, end=suspects)
+            connection = StepConnection(opened, lambda lost: self._lost_idle(pool, lost))
+            await self._prepare(connection)
+        except LoginRefused as error:
+            self._not_opened(pool)
+            self._refuse_all(pool, ServerError(sqlstate=error.sqlstate, message=str(error), hint=error.hint))
+        except Exception as error:
+            self._not_opened(pool)
+            self._rest(pool, ServerError(sqlstate="08001", message=f"connecting as the submitter failed: {error}"))
+        except BaseException:
+            self._not_opened(pool)
+            raise
+        else:
+            pool.opening -= 1
+            pool.failures = 0
+            pool.ended = True
+            self._cleared(pool, suspects)
+            pool.idle.append(connection)
+            self._pump(pool)
+
+    async def _prepare(self, connection: StepConnection) -> None:
+        prepared: asyncio.Future[Answer] = self._loop.create_future()
+        connection.prepare(lambda _, answer: prepared.set_result(answer))
+        error = (await prepared).error
+        if error is not None:
+            connection.close()
+            raise LoginRefused(f"the submitter cannot run steps: {error.message}", error.sqlstate, GRANT)
+
+    def _cleared(self, pool: Pool, suspects: frozenset[int]) -> None:
+        pool.suspects -= suspects
+        if not pool.suspects:
+            pool.queue.extendleft(reversed(pool.after_suspects))
+            pool.after_suspects = []
+
+    def _not_opened(self, pool: Pool) -> None:
+        pool.opening -= 1
+        self._size -= 1
+
+    def _lost_idle(self, pool: Pool, connection: StepConnection) -> None:
+        if connection in pool.idle:
+            pool.idle.remove(connection)
+        self._size -= 1
+
+    def _rest(self, pool: Pool, why: ServerError) -> None:
+        """No connection to be had: later again, and after as many times as a step is repeated its jobs are refused."""
+        pool.failures += 1
+        if pool.failures > TRANSIENT_REPETITIONS:
+            pool.failures = 0
+            self._refuse_all(pool, why)
+            return
+        pool.resting = True
+        self._loop.call_later(rest_seconds(pool.failures), self._rested, pool)
+
+    def _rested(self, pool: Pool) -> None:
+        pool.resting = False
+        self._pump(pool)
+
+    def _refuse_all(self, pool: Pool, why: ServerError) -> None:
+        jobs = [*pool.queue, *pool.after_suspects]
+        pool.queue.clear()
+        pool.after_suspects = []
+        for job in jobs:
+            job.refuse(why)
+
+    def _sweep(self) -> None:
+        """Closes what has been idle for long."""
+        before = self._loop.time() - IDLE_SECONDS
+        for pool in self._pools.values():
+            for connection in [c for c in pool.idle if c.idle_since < before]:
+                pool.idle.remove(connection)
+                connection.close()
+                self._size -= 1
+        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+
+def rest_seconds(repetition: int) -> float:
+    """Exponential backoff with jitter: between half of the step and all of it."""
+    whole = min(LONGEST_REST_SECONDS, FIRST_REST_SECONDS * 2 ** (repetition - 1))
+    return float(whole * random.uniform(0.5, 1.0))
