@@ -177,6 +177,32 @@ end
 $$;
 comment on function df.without_name(text) is 'api: a graph node without its result_name';
 
+-- The last bytes of a text, as ASCII for patterns, and a text without its last bytes (which must be ASCII). In bytes because
+-- left() and right() count the characters of the whole text: 1.5 ms for each name in a chain of a thousand.
+create function df.tail(p_text text, p_bytes integer)
+  returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return encode(substr(convert_to(p_text, getdatabaseencoding()), greatest(octet_length(p_text) - p_bytes, 0) + 1), 'escape');
+end
+$$;
+comment on function df.tail(text, integer) is 'api: the last bytes of a text';
+
+create function df.without_tail(p_text text, p_bytes integer)
+  returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return convert_from(
+    substr(convert_to(p_text, getdatabaseencoding()), 1, octet_length(p_text) - p_bytes),
+    getdatabaseencoding());
+end
+$$;
+comment on function df.without_tail(text, integer) is 'api: a text without its last bytes';
+
 -- The name goes to the end of the node's text and replaces one that is there. A name elsewhere can only be in a node that
 -- people wrote; they write short ones, so longer texts are not parsed for it (and the INSERT refuses a node with two names).
 create function df."as"(fut text, name text)
@@ -185,8 +211,8 @@ create function df."as"(fut text, name text)
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  c_short constant integer := 20000;
-  v_node  text := rtrim(df.as_node(fut, 'as', 'fut'), E' \t\n\r');
+  c_short_bytes constant integer := 20000;
+  v_node  text := df.as_node(fut, 'as', 'fut');
   v_tail  text;
   v_end   text;   -- what stays behind the name: the mark of c ?> t, and the brace
 begin
@@ -195,17 +221,20 @@ begin
     raise exception 'df.as: result name ''%'' is not a valid identifier — must match [a-zA-Z_][a-zA-Z0-9_]*', name
       using errcode = 'invalid_parameter_value';
   end if;
-  v_tail := right(v_node, 300);
+  if df.tail(v_node, 1) <> '}' then
+    v_node := rtrim(v_node, E' \t\n\r');
+  end if;
+  v_tail := df.tail(v_node, 300);
   v_end := substring(v_tail from '(?:,"then_length":[0-9]+)?[}]$');
   if v_end is null then
-    raise exception 'df.as: argument fut begins like a node and does not end like one: …%', right(v_tail, 30)
+    raise exception 'df.as: argument fut begins like a node and does not end like one: …%', right(v_node, 30)
       using errcode = 'invalid_parameter_value', hint = '|| binds like ~>: put parentheses around concatenations.';
   end if;
   v_tail := substring(v_tail from ',"result_name":"[A-Za-z_][A-Za-z0-9_]*"(?:,"then_length":[0-9]+)?[}]$');
-  if v_tail is null and strpos(v_node, '"result_name"') > 0 and length(v_node) <= c_short then
+  if v_tail is null and octet_length(v_node) <= c_short_bytes and strpos(v_node, '"result_name"') > 0 then
     v_node := df.without_name(v_node);
   end if;
-  return left(v_node, - length(coalesce(v_tail, v_end))) || ',"result_name":"' || name || '"' || v_end;
+  return df.without_tail(v_node, length(coalesce(v_tail, v_end))) || ',"result_name":"' || name || '"' || v_end;
 end
 $$;
 comment on function df."as"(text, text) is 'api: names the result of a node; operator |=>';
@@ -312,7 +341,7 @@ create function df.if_else(fut text, else_branch text)
 as $$
 declare
   c_start constant text := '{"node_type":"IF","left_node":';
-  c_short constant integer := 20000;
+  c_short_bytes constant integer := 20000;
   v_else  constant text := df.as_node(else_branch, 'if', 'else_branch');
   v_half  constant text := rtrim(fut, E' \t\n\r');
   v_mark  constant text := substring(right(v_half, 40) from ',"then_length":[0-9]{1,9}[}]$');
@@ -326,7 +355,7 @@ begin
     end if;
   end if;
   -- an IF without else that somebody wrote: short, so that parsing it costs nothing
-  if df.is_node(v_half) and length(v_half) <= c_short then
+  if df.is_node(v_half) and octet_length(v_half) <= c_short_bytes then
     if v_half::json ->> 'node_type' = 'IF' and v_half::json ->> 'right_node' is null then
       return left(v_half, -1) || ',"right_node":' || v_else || '}';
     end if;
