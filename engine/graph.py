@@ -132,8 +132,8 @@ class Node:
     """One node. Other nodes are given by number.
 
     `depth` counts levels as section 1 does, from 1. `loops` are the ancestors that run their body more than once,
-    outermost first; a loop's condition is inside it too. `owner` is the node whose frame waits for this one: the parent,
-    or the top of the chain when the parent is one of its inner THENs; None at the root.
+    outermost first; a loop's condition is inside it too. `owner` is the node whose frame waits for this one: the
+    parent, or the top of the chain when the parent is one of its inner THENs; None at the root.
     """
 
     number: int

@@ -33,6 +33,7 @@ __all__ = [
     "parse",
     "read_tree",
     "skip_white",
+    "storable",
     "unstorable",
     "value_at",
 ]
@@ -117,6 +118,11 @@ def unstorable(text: str) -> str | None:
     """The first character of `text` that no PostgreSQL text can hold (NUL, half a surrogate pair), or None."""
     found = _UNSTORABLE.search(text)
     return found.group() if found else None
+
+
+def storable(text: str) -> str:
+    """The text with a replacement character for each that no PostgreSQL text can hold."""
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 dumps_string: Final[Callable[[str], str]] = json.encoder.encode_basestring

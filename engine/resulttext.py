@@ -9,7 +9,17 @@ Nothing is read beyond what is asked for: a result may be megabytes, and a refer
 
 from typing import Final
 
-from engine.jsontext import JsonError, Nested, Number, Scalar, elements_at, members_at, skip_white, value_at
+from engine.jsontext import (
+    WHITE,
+    JsonError,
+    Nested,
+    Scalar,
+    dumps_string,
+    elements_at,
+    members_at,
+    skip_white,
+    value_at,
+)
 
 Cell = Scalar | Nested
 """A value in a result: text, Number, bool or None, or an array or object as its JSON text."""
@@ -65,9 +75,12 @@ def has_rows(result: str) -> bool:
 
 
 def whole(result: str) -> Cell:
-    """The result as one value. JsonError when it is not JSON."""
-    value, end = value_at(result, skip_white(result, 0))
-    if skip_white(result, end) != len(result):
+    """The result as one value. An array or object is not looked into; JsonError when it is not JSON."""
+    text = result.strip(WHITE)
+    if text.startswith(("{", "[")):
+        return Nested(text)
+    value, end = value_at(text, 0)
+    if end != len(text):
         raise JsonError(end)
     return value
 
@@ -81,6 +94,6 @@ def as_text(cell: Cell) -> str:
     return "false" if cell is False else cell
 
 
-def as_json(cell: Cell, string: str) -> str:
-    """The value as JSON, given its text as a JSON string."""
-    return as_text(cell) if type(cell) is Number or type(cell) is Nested or not isinstance(cell, str) else string
+def as_json(cell: Cell) -> str:
+    """The value as JSON, numbers and nested values as they were spelled."""
+    return dumps_string(cell) if type(cell) is str else as_text(cell)

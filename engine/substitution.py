@@ -1,0 +1,551 @@
+"""Filling results and variables into a node's text just before it runs (LANGUAGE.md section 4).
+
+Two passes, on decoded strings. `{name}` is replaced by the raw text of a variable, which is its owner's own text.
+Then `$name` is replaced by results, which may hold anything that anybody put into a table: they become values and
+never code, in whatever context they stand (sqltext.py). What comes out of either is not looked at again.
+
+Only what a text refers to is read, and of that only the part it refers to.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from typing import Final, Generic, TypeVar
+
+from engine.jsontext import (
+    WHITE,
+    JsonError,
+    Nested,
+    Number,
+    dumps_string,
+    elements_at,
+    members_at,
+    skip_white,
+    storable,
+    unstorable,
+    value_at,
+)
+from engine.resulttext import (
+    Cell,
+    as_json,
+    as_text,
+    first_row_at,
+    member_at,
+    rows_at,
+    whole,
+)
+from engine.sqltext import (
+    IN_TEXT,
+    NOTHING_INSERTED,
+    TAG_IN_TEXT,
+    Glue,
+    Hole,
+    Inserted,
+    Literal,
+    Piece,
+    Reference,
+    Style,
+    cut_sql,
+    reference_of,
+)
+
+__all__ = ["SubstitutionError", "render_sql", "render_text"]
+
+MAX_ROWS: Final = 10_000
+"""Rows of `$n.*`: what a VALUES list is still good for."""
+MAX_CHARACTERS: Final = 16 * 2**20
+"""Of a text with its values: a text may name a large result a thousand times."""
+MAX_NAMED: Final = 20
+"""Fields that an error lists as available."""
+CACHED_TEXTS: Final = 512
+CACHED_CHARACTERS: Final = 32_768
+"""Texts that are kept cut into pieces: how many, and how long one may be. Together they bound the memory."""
+
+
+class SubstitutionError(Exception):
+    """A reference that cannot be filled in. The message names it and says why; it fails the node."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(storable(message))
+        self.message = storable(message)
+
+
+class _Absent(SubstitutionError):
+    """There is no row, no value or no such column: what a `?` allows."""
+
+
+def render_sql(text: str, *, variables: Mapping[str, str], names: Mapping[str, str]) -> str:
+    """A SQL text with its references filled in; the very same object when it has none.
+
+    `names` gives results as JSON texts. SubstitutionError for what cannot be filled in.
+    """
+    text, inserted = _with_variables(text, variables)
+    if "$" not in text:
+        return text
+    if inserted is NOTHING_INSERTED and len(text) <= CACHED_CHARACTERS:
+        cut = _cut_sql_cached(text)
+    elif any(found["name"] in names for found in _CANDIDATE.finditer(text)):
+        cut = _cut_sql(text, inserted)
+    else:
+        return text
+    return _filled(text, cut, names, _sql_piece)
+
+
+def render_text(text: str, *, variables: Mapping[str, str], names: Mapping[str, str]) -> str:
+    """A text that is not SQL with its references filled in, the very same object when it has none.
+
+    Plain text takes values as they are; one that begins with `{` or `[` is JSON and stays JSON.
+    `names` gives results as JSON texts. SubstitutionError for what cannot be filled in.
+    """
+    text, inserted = _with_variables(text, variables)
+    if "$" not in text:
+        return text
+    if inserted is NOTHING_INSERTED and len(text) <= CACHED_CHARACTERS:
+        cut = _cut_text_cached(text)
+    else:
+        cut = _cut_text(text, inserted)
+    return _filled(text, cut, names, _text_piece)
+
+
+# --- the first pass -------------------------------------------------------------------------------------------------
+
+_VARIABLE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*+)\}")
+
+
+def _with_variables(text: str, variables: Mapping[str, str]) -> tuple[str, Inserted]:
+    """The text with its variables filled in, and where that was."""
+    if "{" not in text or not variables:
+        return text, NOTHING_INSERTED
+    parts: list[str] = []
+    stretches: list[tuple[int, int]] = []
+    kept = length = 0
+    for found in _VARIABLE.finditer(text):
+        value = variables.get(found[1])
+        if value is None:
+            continue
+        start = length + found.start() - kept
+        length = start + len(value)
+        _check_length(length)
+        parts += (text[kept : found.start()], value)
+        stretches.append((start, length))
+        kept = found.end()
+    if not parts:
+        return text, NOTHING_INSERTED
+    return "".join((*parts, text[kept:])), Inserted(stretches)
+
+
+def _check_length(characters: int) -> None:
+    if characters > MAX_CHARACTERS:
+        raise SubstitutionError(f"the text with its values exceeds the limit of {MAX_CHARACTERS} characters")
+
+
+# --- the second pass ------------------------------------------------------------------------------------------------
+
+P = TypeVar("P")
+
+_CANDIDATE: Final = re.compile(r"\$(?P<name>[A-Za-z_][A-Za-z0-9_]*+)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut(Generic[P]):
+    """A text in pieces, and the names that it refers to."""
+
+    pieces: tuple[str | P, ...]
+    refers_to: frozenset[str]
+
+
+def _filled(text: str, cut: _Cut[P], names: Mapping[str, str], fill: "Callable[[P, _Results], str]") -> str:
+    """The pieces put together, each that is not text as `fill` has it; `text` itself when no name is known."""
+    if not any(name in names for name in cut.refers_to):
+        return text
+    results = _Results(names)
+    parts: list[str] = []
+    length = 0
+    for piece in cut.pieces:
+        part = piece if isinstance(piece, str) else fill(piece, results)
+        length += len(part)
+        _check_length(length)
+        parts.append(part)
+    return "".join(parts)
+
+
+class _Results:
+    """The results that one text refers to, each opened at its first reference."""
+
+    __slots__ = ("_names", "_opened")
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
+        self._opened: dict[str, _Result] = {}
+
+    def get(self, name: str) -> "_Result | None":
+        """The result of that name; None for a name that is not known."""
+        opened = self._opened.get(name)
+        if opened is None and name in self._names:
+            opened = self._opened[name] = _Result(name, self._names[name])
+        return opened
+
+
+class _Result:
+    """A result that is referred to."""
+
+    __slots__ = ("_asked", "_fields", "_rows", "name", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+        self._fields: dict[str, int] | None = None
+        self._asked = False
+        try:
+            self._rows = rows_at(text)
+        except JsonError as error:
+            raise self._broken(error) from None
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether this is the result of a query, even one that returned no rows."""
+        return self._rows is not None
+
+    def cell(self, reference: Reference) -> Cell:
+        """The value of `$n` or `$n.column`, None only where that is no error."""
+        try:
+            return self._column(reference.column)
+        except _Absent:
+            if reference.optional:
+                return None
+            raise
+        except JsonError as error:
+            raise self._broken(error) from None
+
+    def row_texts(self) -> tuple[str, list[int]]:
+        """The array of rows as JSON, and where in the result each begins."""
+        if self._rows is None:
+            raise SubstitutionError(f"${self.name}.*: the result has no rows, only that of a query has")
+        try:
+            rows, _ = value_at(self.text, self._rows)
+            assert isinstance(rows, Nested)
+            return rows, list(elements_at(self.text, self._rows))
+        except JsonError as error:
+            raise self._broken(error) from None
+
+    def row(self, position: int) -> list[tuple[str, Cell]]:
+        """The columns of the row at this position."""
+        if not self.text.startswith("{", position):
+            raise SubstitutionError(f"${self.name}.*: a row is not an object")
+        try:
+            return [(key, value_at(self.text, at)[0]) for key, at in members_at(self.text, position)]
+        except JsonError as error:
+            raise self._broken(error) from None
+
+    def columns_of_none(self) -> list[str]:
+        """The names of the columns when there is no row; empty for a statement that returns none."""
+        try:
+            position = member_at(self.text, skip_white(self.text, 0), "columns")
+            if position is None or not self.text.startswith("[", position):
+                return []
+            names = [value_at(self.text, at)[0] for at in elements_at(self.text, position)]
+        except JsonError as error:
+            raise self._broken(error) from None
+        return [name for name in names if type(name) is str]
+
+    def _column(self, column: str | None) -> Cell:
+        start = self._start()
+        if column is not None:
+            return self._field(start, column)
+        if self._rows is None:
+            return whole(self.text)
+        for _, position in members_at(self.text, start):
+            value, _ = value_at(self.text, position)
+            if value is None:
+                raise _Absent(f"${self.name} is NULL — first column of first row is NULL")
+            return value
+        raise _Absent(f"${self.name} has no columns — query returned rows without columns")
+
+    def _start(self) -> int:
+        """Where the object begins whose members the fields are: the first row, or the result itself."""
+        if self._rows is None:
+            return skip_white(self.text, 0)
+        row = first_row_at(self.text, self._rows)
+        if row is None:
+            raise _Absent(f"${self.name} has no rows — query returned zero results")
+        return row
+
+    def _field(self, start: int, column: str) -> Cell:
+        position = self._field_at(start, column)
+        if position is None:
+            raise _Absent(
+                f"${self.name}.{column}: result has no field '{column}' (available: {self._available(start)})"
+            )
+        value, _ = value_at(self.text, position)
+        if value is None:
+            where = f"field '{column}' is NULL" if self._rows is None else f"column '{column}' of first row is NULL"
+            raise _Absent(f"${self.name}.{column} is NULL — {where}")
+        return value
+
+    def _field_at(self, start: int, column: str) -> int | None:
+        """Where a field's value is. The first time it is looked for; whoever asks again gets an index."""
+        if not self._asked:
+            self._asked = True
+            return member_at(self.text, start, column)
+        if self._fields is None:
+            members = members_at(self.text, start) if self.text.startswith("{", start) else ()
+            fields: dict[str, int] = {}
+            for key, position in members:
+                fields.setdefault(key, position)
+            self._fields = fields
+        return self._fields.get(column)
+
+    def _available(self, start: int) -> str:
+        if not self.text.startswith("{", start):
+            return "none"
+        keys = [key for key, _ in members_at(self.text, start)]
+        shown = ", ".join(keys[:MAX_NAMED])
+        return f"{shown}, …" if len(keys) > MAX_NAMED else shown or "none"
+
+    def _broken(self, error: JsonError) -> SubstitutionError:
+        return SubstitutionError(f"${self.name}: the result is not valid JSON ({error})")
+
+
+def _storable_text(text: str, reference: Reference) -> str:
+    """The text, if PostgreSQL can hold it."""
+    found = unstorable(text)
+    if found is not None:
+        what = "a NUL character (\\u0000)" if found == "\0" else f"half a surrogate pair (\\u{ord(found):04x})"
+        raise SubstitutionError(f"{reference.text} has {what}, which no PostgreSQL text can hold")
+    return text
+
+
+def _as_text(result: _Result, reference: Reference) -> str:
+    """What a reference stands for as plain text."""
+    text = result.row_texts()[0] if reference.rows else as_text(result.cell(reference))
+    return _storable_text(text, reference)
+
+
+# --- SQL ------------------------------------------------------------------------------------------------------------
+
+
+def _cut_sql(text: str, inserted: Inserted) -> _Cut[Hole | Literal]:
+    pieces = cut_sql(text, inserted)
+    return _Cut(pieces, frozenset(reference.name for reference in _references(pieces)))
+
+
+@lru_cache(maxsize=CACHED_TEXTS)
+def _cut_sql_cached(text: str) -> _Cut[Hole | Literal]:
+    return _cut_sql(text, NOTHING_INSERTED)
+
+
+def _references(pieces: Sequence[Piece]) -> Iterator[Reference]:
+    for piece in pieces:
+        if isinstance(piece, Hole):
+            yield piece.reference
+        elif isinstance(piece, Literal):
+            yield from (part for part in piece.parts if isinstance(part, Reference))
+
+
+def _sql_piece(piece: Hole | Literal, results: _Results) -> str:
+    return _sql_hole(piece, results) if isinstance(piece, Hole) else _sql_literal(piece, results)
+
+
+def _sql_hole(hole: Hole, results: _Results) -> str:
+    reference = hole.reference
+    result = results.get(reference.name)
+    if result is None:
+        return reference.text
+    value = _table(result, reference) if reference.rows else _sql_value(result, reference)
+    if hole.wrap:
+        return f"({value})"
+    return f" {value}" if hole.apart else value
+
+
+def _sql_value(result: _Result, reference: Reference) -> str:
+    cell = result.cell(reference)
+    if reference.column is None and not result.has_rows and cell is not None:
+        cell = Nested(result.text.strip(WHITE))  # whole: quoted JSON, whatever it is
+    return _sql_of(cell, reference)
+
+
+def _sql_of(cell: Cell, reference: Reference) -> str:
+    if type(cell) is Number:
+        return f"({cell})" if cell.startswith("-") else cell
+    if isinstance(cell, str):
+        return _quoted(_storable_text(cell, reference))
+    return "NULL" if cell is None else as_text(cell)
+
+
+def _quoted(text: str) -> str:
+    """A literal that is the same under any standard_conforming_strings."""
+    doubled = text.replace("'", "''")
+    if "\\" in text:
+        doubled = doubled.replace("\\", "\\\\")
+        return f"E'{doubled}'"
+    return f"'{doubled}'"
+
+
+def _sql_literal(literal: Literal, results: _Results) -> str:
+    """A literal with its references filled in.
+
+    A plain one becomes an escape string when a value has a backslash, or when its own text has one that
+    standard_conforming_strings would read in two ways.
+    """
+    values = [_literal_value(literal, part, results) for part in literal.parts]
+    plain = literal.style is Style.PLAIN or literal.style is Style.NATIONAL
+    converts = plain and (literal.ambiguous or any(value is not None and "\\" in value for value in values))
+    doubles = converts or literal.style is Style.ESCAPE or literal.style is Style.UNICODE
+    parts: list[str] = []
+    for part, value in zip(literal.parts, values, strict=True):
+        if value is not None:
+            doubled = value.replace("'", "''")
+            parts.append(doubled.replace("\\", "\\\\") if doubles else doubled)
+        elif isinstance(part, Glue):
+            parts.append(part.text)
+        else:
+            own = part.text if isinstance(part, Reference) else part
+            parts.append(own.replace("\\", "\\\\") if converts else own)
+    return f"{_opening(literal, converts)}{''.join(parts)}{literal.closing}"
+
+
+def _opening(literal: Literal, converts: bool) -> str:
+    if not converts:
+        return literal.opening
+    return " E'" if literal.style is Style.PLAIN else " nchar E'"  # N'…' is nchar '…', and has no escape form
+
+
+def _literal_value(literal: Literal, part: str | Reference | Glue, results: _Results) -> str | None:
+    """What stands for a part that is a reference to something known; None for any other."""
+    result = results.get(part.name) if isinstance(part, Reference) else None
+    if result is None:
+        return None
+    assert isinstance(part, Reference)
+    value = _as_text(result, part)
+    if literal.style is Style.UNICODE_OWN_ESCAPE:
+        raise SubstitutionError(f"{part.text}: nothing is substituted in U&'…' UESCAPE '…'")
+    if literal.style is Style.BITS and _HEXADECIMAL.fullmatch(value) is None:
+        raise SubstitutionError(f"{part.text}: a value in B'…' or X'…' must be digits of a bit string")
+    return value
+
+
+_HEXADECIMAL: Final = re.compile(r"[0-9A-Fa-f]*")
+
+
+# --- $n.* -----------------------------------------------------------------------------------------------------------
+
+
+class _Type(Enum):
+    """The types that the columns of `$n.*` have, as a cast spells them."""
+
+    TEXT = "pg_catalog.text"
+    NUMERIC = "numeric"
+    BOOLEAN = "boolean"
+
+
+_NUMERIC_WORDS: Final = frozenset({"NaN", "Infinity", "-Infinity"})
+
+
+def _table(result: _Result, reference: Reference) -> str:
+    """The rows as a subquery in parentheses, with a name and names for its columns."""
+    _, positions = result.row_texts()
+    if len(positions) > MAX_ROWS:
+        raise SubstitutionError(f"{reference.text} has {len(positions)} rows, more than the limit of {MAX_ROWS}")
+    if not positions:
+        columns = result.columns_of_none()
+        body = "SELECT " + ", ".join(f"NULL::{_Type.TEXT.value}" for _ in columns) + " WHERE false"
+    else:
+        rows = [result.row(position) for position in positions]
+        columns = [name for name, _ in rows[0]]
+        body = "VALUES " + _values(rows, columns, reference)
+    if not columns:
+        raise SubstitutionError(f"{reference.text}: the result has no columns")
+    names = ",".join(_identifier(_storable_text(name, reference)) for name in columns)
+    return f"({body}) AS {_identifier(result.name)}({names})"
+
+
+def _values(rows: Sequence[Sequence[tuple[str, Cell]]], columns: Sequence[str], reference: Reference) -> str:
+    if any([name for name, _ in row] != columns for row in rows):
+        raise SubstitutionError(f"{reference.text}: the rows differ in their columns")
+    types = [_type_of([row[index][1] for row in rows]) for index in range(len(columns))]
+    lines: list[str] = []
+    for row in rows:
+        cells = [_typed(cell, kind, reference) for (_, cell), kind in zip(row, types, strict=True)]
+        if not lines:  # the first row's types are the column's
+            cells = [f"{cell}::{kind.value}" for cell, kind in zip(cells, types, strict=True)]
+        lines.append(f"({','.join(cells)})")
+    return ",".join(lines)
+
+
+def _type_of(cells: Sequence[Cell]) -> _Type:
+    """The type that all values of a column have. NaN and the infinities are numbers among numbers."""
+    present = [cell for cell in cells if cell is not None]
+    if present and all(isinstance(cell, bool) for cell in present):
+        return _Type.BOOLEAN
+    numbers = [cell for cell in present if type(cell) is Number]
+    if numbers and all(type(cell) is Number or cell in _NUMERIC_WORDS for cell in present):
+        return _Type.NUMERIC
+    return _Type.TEXT
+
+
+def _typed(cell: Cell, kind: _Type, reference: Reference) -> str:
+    if kind is _Type.TEXT and cell is not None:
+        return _quoted(_storable_text(as_text(cell), reference))
+    return _sql_of(cell, reference)
+
+
+def _identifier(name: str) -> str:
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
+
+
+# --- text that is not SQL -------------------------------------------------------------------------------------------
+
+
+class _Place(Enum):
+    """Where in a text that is not SQL a reference stands."""
+
+    PLAIN = "plain"
+    JSON = "JSON"
+    JSON_STRING = "JSON string"
+
+
+@dataclass(frozen=True, slots=True)
+class _TextHole:
+    reference: Reference
+    place: _Place
+
+
+_TEXT_TOKEN: Final = re.compile(rf"(?P<tag>{TAG_IN_TEXT})|(?P<reference>{IN_TEXT})")
+_JSON_TOKEN: Final = re.compile(rf'(?P<escape>\\.)|(?P<quote>")|{_TEXT_TOKEN.pattern}', re.DOTALL)
+
+
+def _cut_text(text: str, inserted: Inserted) -> _Cut[_TextHole]:
+    is_json = text.startswith(("{", "["), skip_white(text, 0))
+    place = _Place.JSON if is_json else _Place.PLAIN
+    pieces: list[str | _TextHole] = []
+    kept = 0
+    for token in (_JSON_TOKEN if is_json else _TEXT_TOKEN).finditer(text):
+        if token.lastgroup == "quote":
+            place = _Place.JSON if place is _Place.JSON_STRING else _Place.JSON_STRING
+        elif token.lastgroup == "reference" and token.start() not in inserted:
+            pieces += (text[kept : token.start()], _TextHole(reference_of(token), place))
+            kept = token.end()
+    pieces.append(text[kept:])
+    names = frozenset(piece.reference.name for piece in pieces if isinstance(piece, _TextHole))
+    return _Cut(tuple(pieces), names)
+
+
+@lru_cache(maxsize=CACHED_TEXTS)
+def _cut_text_cached(text: str) -> _Cut[_TextHole]:
+    return _cut_text(text, NOTHING_INSERTED)
+
+
+def _text_piece(hole: _TextHole, results: _Results) -> str:
+    reference = hole.reference
+    result = results.get(reference.name)
+    if result is None:
+        return reference.text
+    if hole.place is _Place.JSON:
+        cell = Nested(result.row_texts()[0]) if reference.rows else result.cell(reference)
+        _storable_text(as_text(cell), reference)
+        return as_json(cell)
+    text = _as_text(result, reference)
+    return dumps_string(text)[1:-1] if hole.place is _Place.JSON_STRING else text
