@@ -12,12 +12,14 @@ past the trigger, and fails its instance alone.
 """
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from enum import Enum, StrEnum
-from functools import lru_cache
-from math import isfinite
 from typing import Final
+from weakref import WeakValueDictionary
 
 from engine.jsontext import WHITE, JsonError, Number, TreeObject, members, read_tree, unstorable
 
@@ -29,12 +31,19 @@ MAX_REPEATING: Final = 32
 """Repeating nodes around one another: each adds an index to the step keys below it, which hold 500 bytes."""
 MAX_SECONDS: Final = 10**10
 """The longest wait, 317 years: any sum with the time of an event is still a timestamp, here and in PostgreSQL."""
-CACHED_GRAPHS: Final = 1_000
-"""Distinct graph texts whose parsed form is kept."""
+MAX_SIGNAL_NAME_BYTES: Final = 200
+"""Of a signal's name, as df.signals takes it."""
+CACHED_NODES: Final = 50_000
+"""Nodes of graphs that are kept though no instance has them, about 50 MB; graphs in use are shared anyway."""
+CACHED_CHARACTERS: Final = 8_000_000
+"""The same for their texts."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REFERENCE = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}|\$[A-Za-z_]")
 _LOOKS_LIKE_A_NODE = re.compile(r'[ \t\n\r]*\{[ \t\n\r]*"')
 _NEAR_CHARACTERS: Final = 30
+_SHOWN_CHARACTERS: Final = 60
+_SHOWN_PLACES: Final = 40
 
 
 class Kind(StrEnum):
@@ -71,12 +80,12 @@ class GraphError(ValueError):
 
 
 class UnknownNodeType(GraphError):
-    """A `node_type` that this release does not run."""
+    """A `node_type` that no version knows; its text has no path."""
 
     def __init__(self, path: str, name: str) -> None:
-        super().__init__(path, f"Unknown node_type '{name}'")
-        valid = ", ".join(SHAPES)
-        self.args = (f"Invalid durable function: Unknown node_type '{name}'. Valid types: {valid}",)
+        what = f"Unknown node_type '{name[:_SHOWN_CHARACTERS]}'. Valid types: {', '.join(SHAPES)}"
+        super().__init__(path, what)
+        self.args = (f"Invalid durable function: {what}",)
 
 
 # --- what a node's query says ---------------------------------------------------------------------------------------
@@ -164,11 +173,12 @@ class ChainItem:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Graph:
     """A valid graph. `nodes[n - 1]` is node n; the root is node 1. Compared by identity: texts are what is equal."""
 
     nodes: tuple[Node, ...]
+    _chains: dict[int, tuple[ChainItem, ...]] = field(default_factory=dict, init=False, repr=False)
 
     def node(self, number: int) -> Node:
         return self.nodes[number - 1]
@@ -190,7 +200,12 @@ class Graph:
 
         A result takes the names of the inner THENs that end with it; the name of the top THEN is the chain's own.
         """
-        node = self.node(number)
+        found = self._chains.get(number)
+        if found is None:
+            found = self._chains[number] = self._read_chain(self.node(number))
+        return found
+
+    def _read_chain(self, node: Node) -> tuple[ChainItem, ...]:
         assert node.kind is Kind.THEN
         items: list[ChainItem] = []
         names: tuple[str, ...] = ()
@@ -225,7 +240,7 @@ class _Shape:
     extra: bool = False
 
 
-# The kinds that this release runs, and their children. A kind that is not here is an unknown node_type.
+# The kinds that this version runs, and their children; df.node_rules() is the same table for the INSERT.
 # A JOIN of one is what join_all of one builds; an IF's condition is looked at again with its query.
 SHAPES: Final = {
     Kind.SQL: _Shape(),
@@ -239,6 +254,7 @@ SHAPES: Final = {
     Kind.SIGNAL: _Shape(),
 }
 REPEATING: Final = frozenset({Kind.LOOP})
+_KINDS: Final = {kind.value: kind for kind in Kind}
 
 
 class _Draft:
@@ -275,7 +291,12 @@ class _Draft:
         while node is not None:
             places.append(node.place)
             node = node.parent
-        return ".".join(reversed(places))
+        places.reverse()
+        more = len(places) - _SHOWN_PLACES
+        if more > 0:
+            half = _SHOWN_PLACES // 2
+            places[half:-half] = [f"…({more} more)…"]
+        return ".".join(places)
 
     def wrong(self, what: str) -> GraphError:
         return GraphError(self.path, what)
@@ -288,9 +309,12 @@ class _Draft:
             raise self.wrong("node_type is missing")
         if type(name) is not str:
             raise self.wrong("node_type is not a string")
-        if name not in SHAPES:
+        kind = _KINDS.get(name)
+        if kind is None:
             raise UnknownNodeType(self.path, name)
-        return Kind(name)
+        if kind not in SHAPES:
+            raise self.wrong(f"node_type '{name}' is not available in this version of walflow")
+        return kind
 
     def _place_in_tree(self, parent: "_Draft | None") -> None:
         """Depth, owner and loops follow from the parent's."""
@@ -326,7 +350,7 @@ class _Draft:
     def _result_name(self) -> str | None:
         name = self._text("result_name")
         if name is not None and _NAME.fullmatch(name) is None:
-            raise self.wrong(f"result name '{name}' is not a valid identifier — must match [a-zA-Z_][a-zA-Z0-9_]*")
+            raise self.wrong(_bad_name(name))
         return name
 
     def children(self) -> list[tuple[str, object]]:
@@ -389,6 +413,11 @@ class _Draft:
 _KEYS = frozenset({"node_type", "left_node", "right_node", "condition_node", "extra_nodes", "query", "result_name"})
 
 
+def _bad_name(name: str) -> str:
+    shown = name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}…"
+    return f"result name '{shown}' is not a valid identifier — must match [a-zA-Z_][a-zA-Z0-9_]*"
+
+
 def _is_inner(draft: _Draft) -> bool:
     """Whether this is a THEN of a chain other than its top."""
     parent = draft.parent
@@ -423,8 +452,8 @@ def _options(draft: _Draft) -> dict[str, str]:
         return {}
     try:
         pairs = members(draft.query)
-    except JsonError as error:
-        raise draft.wrong(f"query of {draft.kind} is not a JSON object ({error})") from None
+    except JsonError:
+        raise draft.wrong(f"query of {draft.kind} is not a JSON object") from None
     found = dict(pairs)
     if len(found) != len(pairs):
         raise draft.wrong(f"query of {draft.kind} has a key twice")
@@ -451,19 +480,43 @@ def _seconds(draft: _Draft, options: dict[str, str], key: str) -> int | float | 
     return seconds
 
 
-_WHOLE = re.compile(r"[0-9]{1,18}")
-_DECIMAL = re.compile(r"[0-9]{1,400}(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,4})?")
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
+_MEANT_AS_NUMBER = re.compile(r"-?[0-9.]+(?:[eE][+-]?[0-9]+)?")
+_NUMBER_CHARACTERS: Final = 400
 
 
 def as_seconds(text: str) -> int | float | None:
     """The seconds that a number's text means; None when it is no number, negative or over `MAX_SECONDS`."""
-    if _WHOLE.fullmatch(text):
-        seconds: int | float = int(text)
-    elif _DECIMAL.fullmatch(text):
-        seconds = float(text)
-    else:
+    if len(text) > _NUMBER_CHARACTERS or _NUMBER.fullmatch(text) is None:
         return None
-    return seconds if isfinite(seconds) and seconds <= MAX_SECONDS else None
+    seconds = Decimal(text)
+    if seconds > MAX_SECONDS:
+        return None
+    return int(text) if text.isdigit() else float(seconds)
+
+
+_TIMESTAMP = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
+    r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,6}))?)?(?: ?(?:Z|[+-]([0-9]{2})(?::?([0-9]{2}))?))?)?"
+)
+
+
+def _is_timestamp(text: str) -> bool:
+    """Whether a text is an ISO 8601 time that timestamptz takes."""
+    found = _TIMESTAMP.fullmatch(text)
+    if found is None:
+        return False
+    year, month, day, hour, minute, second, fraction, zone_hour, zone_minute = (
+        int(part or 0) for part in found.groups()
+    )
+    try:
+        date(year, month, day)
+    except ValueError:
+        return False
+    if hour == 24:  # the end of a day, which timestamptz takes
+        return minute == second == fraction == 0 and zone_hour <= 15 and zone_minute <= 59
+    in_range = hour < 24 and minute <= 59 and (second <= 59 or (second == 60 and fraction == 0))
+    return in_range and zone_hour <= 15 and zone_minute <= 59
 
 
 def _sleep(draft: _Draft) -> Sleep:
@@ -471,14 +524,26 @@ def _sleep(draft: _Draft) -> Sleep:
     if not query:
         raise draft.wrong("SLEEP needs a query")
     if _LOOKS_LIKE_A_NODE.match(query):
-        until = _string_option(draft, _options(draft), "until")
-        if not until:
-            raise draft.wrong("SLEEP needs a number of seconds, a text or an until")
-        return Sleep(until=until)
+        return _sleep_until(draft)
     seconds = as_seconds(query)
-    if seconds is None and re.fullmatch(r"-?[0-9.]+(?:[eE][+-]?[0-9]+)?", query):
+    if seconds is not None:
+        return Sleep(seconds=seconds)
+    if _MEANT_AS_NUMBER.fullmatch(query):
         raise draft.wrong(f"SLEEP is not for a number of seconds from 0 to {MAX_SECONDS}")
-    return Sleep(text=draft.query) if seconds is None else Sleep(seconds=seconds)
+    if _REFERENCE.search(query) is None:
+        shown = query[:_SHOWN_CHARACTERS]
+        raise draft.wrong(f"SLEEP needs a number of seconds or a reference, not '{shown}'")
+    return Sleep(text=draft.query)
+
+
+def _sleep_until(draft: _Draft) -> Sleep:
+    until = _string_option(draft, _options(draft), "until")
+    if not until:
+        raise draft.wrong("SLEEP needs a number of seconds, a text or an until")
+    if _REFERENCE.search(until) is None and not _is_timestamp(until):
+        shown = until[:_SHOWN_CHARACTERS]
+        raise draft.wrong(f"until is neither an ISO 8601 time nor a reference: '{shown}'")
+    return Sleep(until=until)
 
 
 def _signal(draft: _Draft) -> Signal:
@@ -486,6 +551,8 @@ def _signal(draft: _Draft) -> Signal:
     name = _string_option(draft, options, "signal_name")
     if not name:
         raise draft.wrong("SIGNAL needs a signal_name")
+    if len(name.encode()) > MAX_SIGNAL_NAME_BYTES and _REFERENCE.search(name) is None:
+        raise draft.wrong(f"signal_name is longer than {MAX_SIGNAL_NAME_BYTES} bytes")
     fresh = options.get("fresh", "false")
     if fresh not in ("true", "false"):
         raise draft.wrong("fresh is not true or false")
@@ -505,7 +572,7 @@ def _if(draft: _Draft) -> If:
         raise draft.wrong("condition_type is not 'result_has_rows'")
     name = _string_option(draft, options, "result_name")
     if name is None or _NAME.fullmatch(name) is None:
-        raise draft.wrong(f"result name '{name or ''}' is not a valid identifier — must match [a-zA-Z_][a-zA-Z0-9_]*")
+        raise draft.wrong(_bad_name(name or ""))
     return If(result_name=name)
 
 
@@ -547,7 +614,41 @@ def parse_graph(text: str) -> Graph:
     return Graph(tuple(draft.node() for draft in drafts))
 
 
-@lru_cache(maxsize=CACHED_GRAPHS)
+class _Shared:
+    """One graph object for all instances of one text, and those last asked for kept though no instance has them.
+
+    Weighed, not counted: anyone may insert a thousand graphs of ten thousand nodes.
+    """
+
+    def __init__(self) -> None:
+        self._in_use: WeakValueDictionary[str, Graph] = WeakValueDictionary()
+        self._kept: OrderedDict[str, Graph] = OrderedDict()
+        self._nodes = 0
+        self._characters = 0
+
+    def get(self, text: str) -> Graph:
+        if text in self._kept:
+            self._kept.move_to_end(text)
+            return self._kept[text]
+        graph = self._in_use.get(text)
+        if graph is None:
+            graph = self._in_use[text] = parse_graph(text)
+        self._keep(text, graph)
+        return graph
+
+    def _keep(self, text: str, graph: Graph) -> None:
+        self._kept[text] = graph
+        self._nodes += len(graph.nodes)
+        self._characters += len(text)
+        while self._nodes > CACHED_NODES or self._characters > CACHED_CHARACTERS:
+            gone, dropped = self._kept.popitem(last=False)
+            self._nodes -= len(dropped.nodes)
+            self._characters -= len(gone)
+
+
+_shared: Final = _Shared()
+
+
 def graph_of(text: str) -> Graph:
     """`parse_graph`, with one graph object for all instances of one text."""
-    return parse_graph(text)
+    return _shared.get(text)
