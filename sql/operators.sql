@@ -4,6 +4,7 @@ do $$
 declare
   v_schema   text := current_setting('walflow.operators');
   v_operator record;
+  v_there    oid;
 begin
   for v_operator in
     values ('~>', 'seq', true, 'a, then b'),
@@ -14,8 +15,18 @@ begin
            ('!>', 'if_else', true, 'and if not, else'),
            ('@>', 'loop_forever', false, 'again and again')
   loop
-    if to_regoperator(format('%I.%s(%s,text)', v_schema, v_operator.column1,
-                             case when v_operator.column3 then 'text' else 'none' end)) is not null then
+    v_there := to_regoperator(format('%I.%s(%s,text)', v_schema, v_operator.column1,
+                                     case when v_operator.column3 then 'text' else 'none' end));
+    if v_there is not null then
+      if not exists (
+        select
+          from pg_operator o
+          join pg_proc p on p.oid = o.oprcode
+         where o.oid = v_there and p.pronamespace = 'df'::regnamespace and p.proname = v_operator.column2
+      ) then
+        raise exception 'operator %.% is there already and is not walflow''s', quote_ident(v_schema), v_operator.column1
+          using errcode = 'duplicate_function';
+      end if;
       continue;
     end if;
     execute format('create operator %I.%s (function = df.%I, %s rightarg = text)',
