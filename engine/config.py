@@ -20,6 +20,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from engine.durations import DurationError, parse_seconds
+from engine.errors import ConfigError
 
 LogFormat: TypeAlias = Literal["text", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -34,10 +35,6 @@ LONGEST_DURATION: Final = timedelta(days=36_500)
 KUBERNETES_VARIABLE: Final = re.compile(
     r"WALFLOW_(?:.*_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
 )
-
-
-class ConfigError(Exception):
-    """Settings that cannot be used; the text has one line for each, and the list of the valid ones. Exit code 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +85,11 @@ class Setting:
     def flag(self) -> str:
         """As an option of the command line."""
         return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def shown_default(self) -> str:
+        """For people."""
+        return self.default.strip("()") or "none"
 
     @property
     def variable(self) -> str:
@@ -378,4 +380,4 @@ def shown_duration(value: timedelta) -> str:
 def _valid_settings() -> Iterable[str]:
     width = max(len(setting.name) for setting in SETTINGS)
     for setting in SETTINGS:
-        yield f"  {setting.name:{width}}  {setting.help} [{setting.default}]"
+        yield f"  {setting.name:{width}}  {setting.help} [{setting.shown_default}]"

@@ -26,6 +26,7 @@ from psycopg import sql as pgsql
 from psycopg.rows import TupleRow
 
 from engine.embedded import EmbeddedServer, Version, free_port
+from sql.migrate import migrate
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -34,6 +35,7 @@ ENGINE_ROLE: Final = "engine"
 READER_ROLE: Final = "reader"
 ORDINARY_ROLES: Final = ("alice", "bob")
 TEMPLATE: Final = "migrated"
+EMPTY: Final = "template0"
 FAST: Final[Mapping[str, str]] = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
 ENGINE_OPTIONS: Final = "-c search_path=pg_catalog,pg_temp"
 POLL_SECONDS: Final = 0.01
@@ -92,15 +94,18 @@ class Cluster:
     def database(self, *, migrated: bool = True, template: str | None = None) -> Database:
         """Make a database: a migrated one, or one that has no df yet. Drop it after use."""
         name = f"test{next(self._numbers)}"
-        return self._create(name, template or (TEMPLATE if migrated else "template0"))
+        return self._create(name, template or (TEMPLATE if migrated else EMPTY))
 
-    def _create(self, name: str, template: str = "template0") -> Database:
+    def _create(self, name: str, template: str = EMPTY) -> Database:
         database, source = pgsql.Identifier(name), pgsql.Identifier(template)
         with self.connect() as connection:
             connection.execute(pgsql.SQL("create database {} template {}").format(database, source))
             # ACLs of a database are not copied with it
             connection.execute(pgsql.SQL("grant create on database {} to engine").format(database))
-        return Database(self, name)
+        made = Database(self, name)
+        if template == EMPTY:
+            made.run("grant create on schema public to engine")  # where the operators go
+        return made
 
 
 class Database:
@@ -136,8 +141,6 @@ class Database:
 
     def migrate(self) -> None:
         """Install df as the engine's role does."""
-        from sql.migrate import migrate
-
         migrate(self.engine_dsn)
 
     def new_role(self, suffix: str, attributes: LiteralString = "login", *, granted: bool = True) -> str:

@@ -1,0 +1,131 @@
+"""What looking at one condition gives, and the small tools with which conditions are looked at."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, LiteralString
+
+import psycopg
+from psycopg import pq
+from psycopg import sql as pgsql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+Connection = psycopg.AsyncConnection[Any]
+
+APPLICATION_NAME: Final = "walflow-cli"
+CONNECT_TIMEOUT_SECONDS: Final = 10
+WHERE: Final[LiteralString] = "select current_database(), pg_postmaster_start_time()"
+"""Two connections with the same answer are in the same database of the same server."""
+
+
+class Severity(StrEnum):
+    """How a condition stands."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One condition: what was found, and what repairs it (a statement where one does)."""
+
+    condition: str
+    """A name that programs may rely on, such as `publication`."""
+    severity: Severity
+    what: str
+    repair: str = ""
+    away: bool = False
+    """The server does not answer: wait and look again, rather than repair."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the engine must not start."""
+        return self.severity is Severity.ERROR
+
+
+def ok(condition: str, what: str) -> Finding:
+    """The condition is met."""
+    return Finding(condition=condition, severity=Severity.OK, what=what)
+
+
+def warn(condition: str, what: str, repair: str) -> Finding:
+    """The engine runs, but not as well as it could."""
+    return Finding(condition=condition, severity=Severity.WARNING, what=what, repair=repair)
+
+
+def fail(condition: str, what: str, repair: str) -> Finding:
+    """The engine must not start."""
+    return Finding(condition=condition, severity=Severity.ERROR, what=what, repair=repair)
+
+
+def failed(findings: Iterable[Finding]) -> list[Finding]:
+    """Return those on which the engine must not start."""
+    return [finding for finding in findings if finding.failed]
+
+
+@asynccontextmanager
+async def logged_in(dsn: str, **keywords: str) -> AsyncIterator[Connection]:
+    """Connect with a search_path that nobody else's schema is in (ROLES rule 12)."""
+    given = conninfo_to_dict(dsn)
+    options = f"{given.get('options') or ''} -c search_path=pg_catalog,pg_temp".strip()
+    ours = {"options": options, "application_name": APPLICATION_NAME, "connect_timeout": connect_timeout(dsn)}
+    conn = await psycopg.AsyncConnection.connect(make_conninfo(dsn, **ours, **keywords), autocommit=True)
+    try:
+        yield conn
+    finally:
+        await conn.close()
+
+
+async def no_login(condition: str, setting: str, dsn: str, error: psycopg.Error) -> Finding:
+    """Tell a server that is away, or full, from one that refuses us."""
+    text = one_line(error)
+    # libpq asks again, since a failed connection has no SQLSTATE; it blocks, hence the thread
+    state = await asyncio.to_thread(pq.PGconn.ping, make_conninfo(dsn, connect_timeout=connect_timeout(dsn)).encode())
+    away = state in (pq.Ping.REJECT, pq.Ping.NO_RESPONSE) or "too many clients" in text
+    repair = f"start the server, or set {setting} to one that runs" if away else f"mend {setting}, or pg_hba.conf"
+    return Finding(condition=condition, severity=Severity.ERROR, what=f"{setting}: {text}", repair=repair, away=away)
+
+
+def lost_connection(error: psycopg.Error) -> Finding:
+    """The connection broke while we were looking."""
+    what = f"the connection was lost: {one_line(error)}"
+    return Finding(condition="connection", severity=Severity.ERROR, what=what, repair="look again", away=True)
+
+
+def connect_timeout(dsn: str) -> str:
+    """Return the connection string's own time-out, in seconds, or ours."""
+    return str(conninfo_to_dict(dsn).get("connect_timeout") or CONNECT_TIMEOUT_SECONDS)
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's text on one line."""
+    return " ".join(str(error).split())
+
+
+def whereabouts(conn: Connection) -> str:
+    """Who is logged in where."""
+    info = conn.info
+    version = ".".join(str(part) for part in divmod(info.server_version, 10_000))
+    return f"{info.user} is logged in to {info.dbname} at {info.host}:{info.port}, PostgreSQL {version}"
+
+
+async def rows_of(conn: Connection, query: LiteralString, *literals: object) -> list[tuple[Any, ...]]:
+    """Run a query with its {} filled in on the client: replication connections know no parameters."""
+    cursor = await conn.execute(pgsql.SQL(query).format(*literals))
+    return await cursor.fetchall()
+
+
+async def row_of(conn: Connection, query: LiteralString, *literals: object) -> tuple[Any, ...]:
+    """Run a query that has exactly one row."""
+    [row] = await rows_of(conn, query, *literals)
+    return row
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL wants it."""
+    return pgsql.Identifier(name).as_string()
