@@ -358,7 +358,7 @@ def _slot_state(row: Mapping[str, Any]) -> SlotState:
 
 
 def _invalidation(row: Mapping[str, Any]) -> str | None:
-    """Why the slot is of no more use. Before 17, which has a column for it, the server does not tell the reasons apart."""
+    """Why the slot is of no more use; before 17 the server does not tell the reasons apart."""
     if reason := row.get("invalidation_reason"):
         return str(reason)
     return "lost" if row["wal_status"] == "lost" or row.get("conflicting") else None
