@@ -199,7 +199,7 @@ class Book:
             self.on_event("completion")
             self.completion(row)
         elif type(row) is InstanceRow:
-            self.on_event("instance")
+            self.on_event("start")
             self.start(row)
         elif type(row) is CommandRow:
             self.on_event(row.kind)
@@ -234,7 +234,7 @@ class Book:
         try:
             live = Live(self.subject(row), NEW)
         except (GraphError, BadText) as error:
-            self._unfit(row, str(error))
+            self.unfit(row, str(error))
             return
         self._add(live)
         self.fold(live, Started(row.event_id, self._at_us), "instance", str(row.key))
@@ -259,7 +259,7 @@ class Book:
             composite_bytes=int(self.settings.get("composite_result_bytes", "16777216")),
         )
 
-    def _unfit(self, row: InstanceRow, message: str) -> None:
+    def unfit(self, row: InstanceRow, message: str) -> None:
         """A row that no trigger let through (or a newer one did): the instance fails, with the reason."""
         subject = Subject(
             key=row.key, id=row.id, submitter=row.submitter, graph=UNFIT_GRAPH, label="", variables={}, scope=Names({})

@@ -179,6 +179,7 @@ class _Reader:
             case "b":
                 return Broke(self.any(body[0]), self.any(body[1]))
             case "x":
-                return Failed(Failure(*body[:5], json.loads(body[5])))
+                message, code, number, step, attempt, more = body
+                return Failed(Failure(message, code, number, step, attempt, json.loads(more)))
             case _:
                 raise CodecError(f"unknown part {kind!r}")

@@ -339,9 +339,9 @@ def _with_password(dsn: str, password: str | None) -> str:
 
 
 def without_credentials(dsn: str) -> str:
-    """Return the connection string without what says who connects."""
+    """Return the connection string without what says who connects, and without session options: a step's are its role's."""
     kept = conninfo_to_dict(dsn)
-    for keyword in ("user", "password", "passfile"):
+    for keyword in ("user", "password", "passfile", "options", "application_name"):
         kept.pop(keyword, None)
     return make_conninfo("", **cast("dict[str, str]", kept))
 

@@ -23,6 +23,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from typing import Final
 
 _START: Final = r"A-Za-z_\x80-\U0010ffff"
@@ -72,7 +73,8 @@ class Glue:
 class Literal:
     """A literal with references inside: the text that opens it, its parts, the quote that closes it (if one does).
 
-    `ambiguous`: where it ends depends on standard_conforming_strings.
+    `ambiguous`: where it ends depends on standard_conforming_strings. `unfinished`: a reference stands where its first
+    characters would complete an escape (`E'\\x4$n'`).
     """
 
     style: Style
@@ -80,6 +82,7 @@ class Literal:
     parts: tuple[str | Reference | Glue, ...]
     closing: str
     ambiguous: bool
+    unfinished: bool
 
 
 Piece = str | Hole | Literal
@@ -257,13 +260,12 @@ class _Cutter:
         style = _STYLES[opening[:-1].rstrip("&").lower()]
         parts, end = self._parts(_INSIDE.get(style, _INSIDE_PLAIN), token.end())
         closing = text[end : end + 1]
-        if any(type(part) is Reference for part in parts):
-            if style is Style.UNICODE and _UESCAPE.match(text, end + 1):
-                style = Style.UNICODE_OWN_ESCAPE
-            literal = Literal(style, opening, tuple(parts), closing, _is_ambiguous(style, parts))
-            self._put(literal, token.start(), end + len(closing))
-        elif _is_ambiguous(style, parts):
-            literal = Literal(style, opening, tuple(parts), closing, True)
+        has_holes = any(type(part) is Reference for part in parts)
+        if has_holes and style is Style.UNICODE and _UESCAPE.match(text, end + 1):
+            style = Style.UNICODE_OWN_ESCAPE
+        ambiguous = _is_ambiguous(style, parts)
+        if has_holes or ambiguous:
+            literal = Literal(style, opening, tuple(parts), closing, ambiguous, _is_unfinished(style, parts))
             self._put(literal, token.start(), end + len(closing))
         return end + len(closing)
 
@@ -288,3 +290,22 @@ def _is_ambiguous(style: Style, parts: Sequence[str | Reference | Glue]) -> bool
     if style is not Style.PLAIN and style is not Style.NATIONAL:
         return False
     return any(type(part) is str and (part.endswith("\\") or "\\'" in part) for part in parts)
+
+
+_HEX: Final = "[0-9A-Fa-f]"
+_ODD_BACKSLASH: Final = r"(?<!\\)(?:\\\\)*\\"
+_UNFINISHED: Final = {
+    Style.ESCAPE: re.compile(rf"{_ODD_BACKSLASH}(?:[0-7]{{1,2}}|x{_HEX}?|u{_HEX}{{0,3}}|U{_HEX}{{0,7}})\Z"),
+    Style.UNICODE: re.compile(rf"{_ODD_BACKSLASH}(?:\+{_HEX}{{0,5}}|{_HEX}{{0,3}})\Z"),
+}
+
+
+def _is_unfinished(style: Style, parts: Sequence[str | Reference | Glue]) -> bool:
+    """Whether an escape ends where a reference begins, and could go on in its value."""
+    pattern = _UNFINISHED.get(style)
+    if pattern is None:
+        return False
+    return any(
+        isinstance(before, str) and type(after) is Reference and pattern.search(before)
+        for before, after in pairwise(parts)
+    )

@@ -421,6 +421,8 @@ def _literal_value(literal: Literal, part: str | Reference | Glue, results: _Res
     value = _as_text(result, part)
     if literal.style is Style.UNICODE_OWN_ESCAPE:
         raise SubstitutionError(f"{part.text}: nothing is substituted in U&'…' UESCAPE '…'")
+    if literal.unfinished:
+        raise SubstitutionError(f"{part.text}: an escape in its literal goes on into the value")
     if literal.style is Style.BITS and _HEXADECIMAL.fullmatch(value) is None:
         raise SubstitutionError(f"{part.text}: a value in B'…' or X'…' must be digits of a bit string")
     return value

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -63,10 +62,9 @@ class Record:
 class Recorder:
     """Inserts records for as long as `run` runs."""
 
-    def __init__(self, connection: Connection, epoch: int, *, on_fenced: Callable[[Fenced], None]) -> None:
+    def __init__(self, connection: Connection, epoch: int) -> None:
         self._connection = connection
         self._epoch = epoch
-        self._on_fenced = on_fenced
         self._waiting: list[Record] = []
         self._wanted = asyncio.Event()
 

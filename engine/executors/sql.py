@@ -38,6 +38,7 @@ from engine.executors.statements import (
     returns_rows,
 )
 from engine.limits import TRANSIENT_REPETITIONS
+from metrics.collect import Metrics
 
 INVISIBLE_REST_SECONDS: Final = 0.02
 """Before a step whose cause is not visible yet is tried again; it has waited 100 ms on the server already."""
@@ -101,15 +102,6 @@ class Step:
         self.executor.fail(self, why)
 
 
-class Counts:
-    """What the metrics show; steps by how they were answered."""
-
-    __slots__ = ("repetitions",)
-
-    def __init__(self) -> None:
-        self.repetitions = 0
-
-
 class SqlExecutor:
     """See the module's docstring. `proven` gets the transactions that a step has seen; `result_bytes` is asked each time."""
 
@@ -122,6 +114,7 @@ class SqlExecutor:
         result_bytes: Callable[[], int],
         proven: Callable[[tuple[int, ...]], None],
         on_fenced: Callable[[Fenced], None],
+        metrics: Metrics,
     ) -> None:
         self._pools = pools
         self._recorder = recorder
@@ -129,12 +122,12 @@ class SqlExecutor:
         self._result_bytes = result_bytes
         self._proven = proven
         self._on_fenced = on_fenced
+        self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._steps: dict[tuple[int, str], Step] = {}
         self._single: dict[bytes, None] = {}
         self._commands: dict[bytes, None] = {}
         self._sweeper = self._loop.call_later(UNANSWERED_SECONDS, self._sweep)
-        self.counts = Counts()
 
     def __len__(self) -> int:
         """Steps that no row has answered."""
@@ -173,13 +166,19 @@ class SqlExecutor:
             )
         )
 
-    def settled(self, key: int, step_key: str) -> Step | None:
+    def settled(self, key: int, step_key: str, outcome: Outcome) -> None:
         """A row under the step's key was folded: it is over, whatever its connection still says."""
         step = self._steps.pop((key, step_key), None)
-        if step is not None and step.phase == "queued":
+        if step is None:
+            return
+        self._metrics.steps.inc(_kind(step), outcome)
+        if step.phase == "queued":
             step.cancelled = True
             self._pools.withdraw(step.role, step)
-        return step
+
+    def under_way(self, key: int) -> set[str]:
+        """The steps of an instance that no row has answered."""
+        return {step for of, step in self._steps if of == key}
 
     async def stop(self, grace_seconds: float) -> None:
         """Starts nothing more, lets what runs go on for a while, then cancels it on the server: it will run again."""
@@ -326,7 +325,7 @@ class SqlExecutor:
 
     def _may_repeat(self, step: Step, error: ServerError) -> bool:
         step.repetitions += 1
-        self.counts.repetitions += 1
+        self._metrics.step_retries.inc(_kind(step))
         if step.repetitions <= TRANSIENT_REPETITIONS:
             return True
         self.fail(step, error)
@@ -386,6 +385,10 @@ class SqlExecutor:
             step.look = True
             self._again(step)
         self._sweeper = self._loop.call_later(UNANSWERED_SECONDS, self._sweep)
+
+
+def _kind(step: Step) -> str:
+    return "sql_alone" if step.alone else "sql"
 
 
 def _remember(known: dict[bytes, None], text: bytes) -> None:

@@ -20,7 +20,8 @@ from typing import ClassVar
 from engine.errors import Failure
 from engine.frames import Done, Failed, Fold, Frame, Result, Where, entered_by, finish, framed, step_key
 from engine.graph import If, Kind, Node
-from engine.truth import has_rows, is_true
+from engine.resulttext import has_rows
+from engine.truth import is_true
 from engine.values import Names
 
 

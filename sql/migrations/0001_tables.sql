@@ -177,7 +177,7 @@ create table df.heartbeats (
 comment on table df.heartbeats is 'Inserted and deleted in one transaction: only its trace in the log counts.';
 
 create table df.vars (
-  owner oid not null default df.me(),
+  owner regrole not null default df.me()::regrole,
   name  text not null,
   value text not null,
   constraint variables_are_named_within_their_owner primary key (owner, name),
@@ -187,7 +187,7 @@ create table df.vars (
 comment on table df.vars is 'Variables; an instance takes a snapshot of its submitter''s at the INSERT.';
 
 create table df.progress (
-  submitted_by oid not null,
+  submitted_by regrole not null,
   instance_key bigint not null,
   nodes        json not null,
   updated_at   timestamptz not null default now(),

@@ -162,7 +162,8 @@ create function df.heartbeat(
   out wal_end pg_lsn,
   out restart_lsn pg_lsn,
   out wal_status text,
-  out settings json
+  out settings json,
+  out now_us bigint
 )
   language plpgsql
   set search_path = pg_catalog, pg_temp
@@ -179,6 +180,7 @@ begin
     from (values (true)) as one(row)
     left join pg_replication_slots s on s.slot_name = p_slot;
   select json_object_agg(s.name, s.value) into settings from df.settings s;
+  now_us := extract(epoch from clock_timestamp()) * 1000000;
 end
 $$;
 comment on function df.heartbeat is 'the end-to-end probe';
