@@ -30,6 +30,7 @@ from sql.migrate import migrate
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
+Query = LiteralString | pgsql.SQL | pgsql.Composed
 
 ENGINE_ROLE: Final = "engine"
 READER_ROLE: Final = "reader"
@@ -58,8 +59,8 @@ def wait_until(condition: Callable[[], T | None], timeout: float = PATIENCE_SECO
 class Cluster:
     """A running server with the roles above, and as many migrated databases as are asked for."""
 
-    def __init__(self, version: Version, settings: Mapping[str, str] | None = None, encoding: str = "UTF8") -> None:
-        self.server = EmbeddedServer(version=version, settings={**FAST, **(settings or {})}, encoding=encoding)
+    def __init__(self, version: Version, settings: Mapping[str, str] | None = None) -> None:
+        self.server = EmbeddedServer(version=version, settings={**FAST, **(settings or {})})
         self._numbers = itertools.count(1)
 
     @property
@@ -75,7 +76,7 @@ class Cluster:
             connection.execute("create role reader login replication")
             for role in ORDINARY_ROLES:
                 connection.execute(pgsql.SQL("create role {} login").format(pgsql.Identifier(role)))
-        template = self._create(TEMPLATE)
+        template = self._create(TEMPLATE, EMPTY)
         template.migrate()
         with template.connect() as connection:
             for role in ORDINARY_ROLES:
@@ -91,15 +92,15 @@ class Cluster:
         """Connect as the superuser, autocommit."""
         return psycopg.connect(self.server.dsn(dbname=dbname), autocommit=True, **keywords)
 
-    def database(self, *, migrated: bool = True, template: str | None = None) -> Database:
+    def database(self, *, migrated: bool = True, encoding: str = "UTF8") -> Database:
         """Make a database: a migrated one, or one that has no df yet. Drop it after use."""
-        name = f"test{next(self._numbers)}"
-        return self._create(name, template or (TEMPLATE if migrated else EMPTY))
+        return self._create(f"test{next(self._numbers)}", TEMPLATE if migrated else EMPTY, encoding)
 
-    def _create(self, name: str, template: str = EMPTY) -> Database:
-        database, source = pgsql.Identifier(name), pgsql.Identifier(template)
+    def _create(self, name: str, template: str, encoding: str = "UTF8") -> Database:
+        database = pgsql.Identifier(name)
+        query = pgsql.SQL("create database {} template {} encoding {}")
         with self.connect() as connection:
-            connection.execute(pgsql.SQL("create database {} template {}").format(database, source))
+            connection.execute(query.format(database, pgsql.Identifier(template), encoding))
             # ACLs of a database are not copied with it
             connection.execute(pgsql.SQL("grant create on database {} to engine").format(database))
         made = Database(self, name)
@@ -131,17 +132,17 @@ class Database:
 
     def connect(self, role: str = "postgres", *, autocommit: bool = True) -> psycopg.Connection[TupleRow]:
         """Connect as a role; use it as a context manager, which closes it."""
-        return psycopg.connect(self.dsn(role), autocommit=autocommit)
+        return psycopg.connect(self.dsn(role), autocommit=autocommit, client_encoding="UTF8")
 
-    def run(self, query: LiteralString, parameters: Any = None, role: str = "postgres") -> list[Row]:
+    def run(self, query: Query, parameters: Any = None, role: str = "postgres") -> list[Row]:
         """Run one statement on a connection of its own and return its rows, if it has any."""
         with self.connect(role) as connection:
             cursor = connection.execute(query, parameters)
             return cursor.fetchall() if cursor.description else []
 
-    def migrate(self) -> None:
-        """Install df as the engine's role does."""
-        migrate(self.engine_dsn)
+    def migrate(self, role: str = ENGINE_ROLE) -> None:
+        """Install df as the engine's role does, or another."""
+        migrate(self.dsn(role))
 
     def new_role(self, suffix: str, attributes: LiteralString = "login", *, granted: bool = True) -> str:
         """Make a role of this database's own (`<database>_<suffix>`); it goes with the database."""

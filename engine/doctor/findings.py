@@ -74,6 +74,7 @@ async def logged_in(dsn: str, **keywords: str) -> AsyncIterator[Connection]:
     given = conninfo_to_dict(dsn)
     options = f"{given.get('options') or ''} -c search_path=pg_catalog,pg_temp".strip()
     ours = {"options": options, "application_name": APPLICATION_NAME, "connect_timeout": connect_timeout(dsn)}
+    ours["client_encoding"] = "UTF8"  # else names come as bytes where the database is in SQL_ASCII
     conn = await psycopg.AsyncConnection.connect(make_conninfo(dsn, **ours, **keywords), autocommit=True)
     try:
         yield conn
