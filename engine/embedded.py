@@ -246,11 +246,13 @@ class EmbeddedServer:
         """
         if self._account is None or _open_to_all(bin_dir / "postgres"):
             return bin_dir
-        copy = self.run_dir / "install"
-        shutil.copytree(bin_dir.parent, copy, symlinks=True)
-        for path in [copy, *copy.rglob("*")]:
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o444 | path.stat().st_mode >> 6 & 0o111))
+        root, installation = self.run_dir / "install", bin_dir.parent
+        copy = root / installation.parent.name / installation.name
+        shutil.copytree(installation, copy, symlinks=True)
+        libraries = installation.parent.with_name(f"{installation.parent.name}.libs")
+        if libraries.exists():  # what a repaired wheel brings beside its package, found by relative paths
+            shutil.copytree(libraries, root / libraries.name, symlinks=True)
+        _open_up(root)
         return copy / "bin"
 
     def _initialise(self) -> None:
@@ -366,6 +368,14 @@ def _open_to_all(path: Path) -> bool:
     if not path.stat().st_mode & stat.S_IXOTH:
         return False
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
+
+
+def _open_up(root: Path) -> None:
+    """Let everybody read what is below this directory, and run what its owner may run."""
+    for path in [root, *root.rglob("*")]:
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | 0o755 if path.is_dir() else mode | 0o444 | (mode & 0o100) >> 6)
 
 
 def free_port() -> int:
