@@ -52,7 +52,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": _cut(record.getMessage(), VALUE_CHARACTERS),
         }
-        return json.dumps({**_fields_of(self, record), **event})  # in ASCII: nothing in it can end a line
+        # ours stand first and last: in front, and never replaced by a field; ASCII, so that nothing can end the line
+        return json.dumps({**event, **_fields_of(self, record), **event})
 
 
 class TextFormatter(logging.Formatter):
