@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -125,29 +125,40 @@ def _parameters(epoch: int, cut: Cut) -> list[Any]:
     return [
         epoch,
         format_lsn(cut.lsn),
-        [str(xid) for xid in cut.xids],
-        [c.key for c in changes],
-        [c.status for c in changes],
-        [c.quarantined for c in changes],
-        [c.result for c in changes],
-        [c.error for c in changes],
-        [_timestamp(c.started_us) for c in changes],
-        [_timestamp(c.finished_us) for c in changes],
-        [key for key, _ in cut.states],
-        [VERSION] * len(cut.states),
-        [text for _, text in cut.states],
-        [None] * len(cut.states),
-        list(cut.dropped),
+        plain_array(cut.xids),
+        plain_array(c.key for c in changes),
+        plain_array(c.status for c in changes),
+        text_array(c.quarantined for c in changes),
+        text_array(c.result for c in changes),
+        text_array(c.error for c in changes),
+        plain_array(_timestamp(c.started_us) for c in changes),
+        plain_array(_timestamp(c.finished_us) for c in changes),
+        plain_array(key for key, _ in cut.states),
+        plain_array(VERSION for _ in cut.states),
+        text_array(text for _, text in cut.states),
+        plain_array(None for _ in cut.states),
+        plain_array(cut.dropped),
         *(column for marked in (marks.signal, marks.cancellation, marks.release) for column in _columns(marked)),
         _inbox(cut),
-        [key for key, _, _ in cut.inbox_done],
-        [format_lsn(lsn) for _, lsn, _ in cut.inbox_done],
-        [ordinal for _, _, ordinal in cut.inbox_done],
+        plain_array(key for key, _, _ in cut.inbox_done),
+        plain_array(format_lsn(lsn) for _, lsn, _ in cut.inbox_done),
+        plain_array(ordinal for _, _, ordinal in cut.inbox_done),
     ]
 
 
-def _columns(marked: list[tuple[str, int]]) -> tuple[list[str], list[int]]:
-    return [event_id for event_id, _ in marked], [owner for _, owner in marked]
+def plain_array(values: Iterable[int | str | None]) -> str:
+    """An array literal of values that need no quotes. (A list as parameter costs ten times as much processor time.)"""
+    return f"{{{','.join(['NULL' if value is None else str(value) for value in values])}}}"
+
+
+def text_array(values: Iterable[str | None]) -> str:
+    """An array literal of any texts."""
+    quoted = ["NULL" if v is None else '"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"' for v in values]
+    return f"{{{','.join(quoted)}}}"
+
+
+def _columns(marked: list[tuple[str, int]]) -> tuple[str, str]:
+    return plain_array(event_id for event_id, _ in marked), plain_array(owner for _, owner in marked)
 
 
 def _inbox(cut: Cut) -> str | None:

@@ -16,9 +16,10 @@ instance was given) is not written.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 from engine.errors import Failure
 from engine.events import Completed, Signalled
@@ -29,6 +30,9 @@ from engine.values import Names, Value
 
 VERSION = 1
 """Grows when the meaning of a stored state changes; every older version stays readable."""
+
+
+_encode_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
 class CodecError(ValueError):
@@ -50,11 +54,26 @@ def encode(state: State, base: Names) -> str:
         [_completed(c) for c in state.stash.values()],
         state.cancelled,
     ]
-    return json.dumps({"scopes": writer.scopes, "state": body}, ensure_ascii=False, separators=(",", ":"))
+    return _encode_json({"scopes": writer.scopes, "state": body})
 
 
 def _completed(c: Completed) -> list[Any]:
     return [c.event_id, c.at_us, c.run_as, c.step, c.attempt, c.outcome, c.result, c.error]
+
+
+_PLAIN: Final = frozenset({int, str, bool, type(None)})
+
+
+_READ_FIELDS: Final[dict[type[Frame], Callable[[Frame], tuple[Any, ...]]]] = {}
+
+
+def _fields(frame: Frame) -> tuple[Any, ...]:
+    """All fields of a frame, in order (each has at least node and indices)."""
+    read = _READ_FIELDS.get(type(frame))
+    if read is None:
+        names = (field.name for field in fields(frame))  # type: ignore[arg-type]
+        read = _READ_FIELDS[type(frame)] = attrgetter(*names)
+    return read(frame)
 
 
 class _Writer:
@@ -66,12 +85,15 @@ class _Writer:
         self._alive: list[Names] = [base]
 
     def any(self, value: Any) -> Any:
-        if isinstance(value, Frame):
-            return {"f": [value.tag, *(self.any(getattr(value, f.name)) for f in fields(value))]}  # type: ignore[arg-type]
-        if isinstance(value, tuple | list):
-            return [self.any(item) for item in value]
-        if isinstance(value, Names):
+        kind = type(value)
+        if kind in _PLAIN:
+            return value
+        if kind is Names:
             return {"n": self.scope(value)}
+        if kind is tuple:
+            return [self.any(item) for item in value]
+        if isinstance(value, Frame):
+            return {"f": [value.tag, *(self.any(part) for part in _fields(value))]}
         if isinstance(value, Value):
             return self.value(value)
         if isinstance(value, Done | Broke):
@@ -79,8 +101,7 @@ class _Writer:
         if isinstance(value, Failed):
             f = value.failure
             return {"x": [f.message, f.code, f.node, f.step, f.attempt, json.dumps(f.more)]}
-        assert value is None or isinstance(value, bool | int | str), value
-        return value
+        raise AssertionError(f"a state cannot hold {value!r}")
 
     def value(self, value: Value) -> dict[str, str]:
         if value.step is not None and len(value.text) > INLINE_VALUE_CHARACTERS:

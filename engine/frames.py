@@ -234,6 +234,7 @@ def step_key(node: int, indices: tuple[int, ...]) -> str:
     return f"{node}.{'.'.join(map(str, indices))}" if indices else str(node)
 
 
+@lru_cache(maxsize=100_000)
 def parse_step_key(step: str) -> tuple[int, tuple[int, ...]] | None:
     """The node and indices of a step key; None for anything that `step_key` did not make."""
     parts = step.split(".")

@@ -16,7 +16,9 @@ _EPOCH = 1 << 32
 def full_xid(xid: int, near: int) -> int:
     """The 64-bit transaction id whose low half is `xid` and that is nearest to `near` (pgoutput sends 32 bits)."""
     candidate = (near & ~(_EPOCH - 1)) | xid
-    return min((candidate - _EPOCH, candidate, candidate + _EPOCH), key=lambda full: abs(full - near))
+    if candidate - near > _EPOCH // 2:
+        return candidate - _EPOCH
+    return candidate + _EPOCH if near - candidate > _EPOCH // 2 else candidate
 
 
 class Visibility:
