@@ -45,14 +45,17 @@ class Log:
         self.position = 100
         self.due: list[tuple[Live, Execute]] = []
         self.book = Book(visibility=Visibility(1000), dispatch=self._dispatch)
-        self.rows: list[Insert] = []
 
     def _dispatch(self, live: Live, effect: Effect) -> None:
         live.xids = ()
         if isinstance(effect, Execute):
             self.due.append((live, effect))
 
-    def transaction(self, message: Insert) -> None:
+    def fold(self, messages: list[Insert]) -> None:
+        for message in messages:
+            self._transaction(message)
+
+    def _transaction(self, message: Insert) -> None:
         self.position += 100
         self.book.begin(self.position & 0xFFFF_FFFF, 1_700_000_000_000_000 + self.position, Lsn(self.position))
         self.book.insert(message)
@@ -84,25 +87,28 @@ def timed(work: Callable[[], None]) -> float:
     return time.process_time() - began
 
 
+def measure(count: int) -> dict[str, float]:
+    """Seconds of processor time for `count` instances, by what was done."""
+    log = Log()
+    starts = [start(key) for key in range(1, count + 1)]
+    seconds = {
+        "start": timed(lambda: log.fold(starts)),
+        "checkpoint of live": timed(lambda: log.book.stored(log.book.collect())),
+        "step": 0.0,
+    }
+    while log.due:
+        due, log.due = log.due, []
+        messages = [completion(live, effect) for live, effect in due]
+        seconds["step"] += timed(lambda rows=messages: log.fold(rows)) / 3  # type: ignore[misc]
+    seconds["checkpoint of finished"] = timed(lambda: log.book.stored(log.book.collect()))
+    return seconds
+
+
 def main() -> None:
     count = 3000
-    best: dict[str, float] = {}
-    for _ in range(5):
-        log = Log()
-        starts = [start(key) for key in range(1, count + 1)]
-        seconds = {"start": timed(lambda: [log.transaction(message) for message in starts] and None)}  # type: ignore[func-returns-value]
-        seconds["checkpoint of live"] = timed(lambda: log.book.stored(log.book.collect()))
-        steps = 0.0
-        while log.due:
-            due, log.due = log.due, []
-            messages = [completion(live, effect) for live, effect in due]
-            steps += timed(lambda m=messages: [log.transaction(message) for message in m] and None)  # type: ignore[misc]
-        seconds["step"] = steps / 3
-        seconds["checkpoint of finished"] = timed(lambda: log.book.stored(log.book.collect()))
-        for name, value in seconds.items():
-            best[name] = min(best.get(name, value), value)
-    for name, value in best.items():
-        print(f"{name:24} {value / count * 1e6:8.1f} µs")
+    runs = [measure(count) for _ in range(5)]
+    for name in runs[0]:
+        print(f"{name:24} {min(run[name] for run in runs) / count * 1e6:8.1f} µs")
 
 
 if __name__ == "__main__":

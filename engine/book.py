@@ -150,6 +150,8 @@ class Book:
         self.on_heartbeat: Callable[[HeartbeatRow, int], None] = lambda _row, _at: None
         self.on_release: Callable[[Live], None] = lambda _live: None
         self.on_event: Callable[[str], None] = lambda _kind: None
+        self.on_quarantined: Callable[[Live], None] = lambda _live: None
+        self.on_started: Callable[[Live], None] = lambda _live: None
         self.instances: dict[int, Live] = {}
         self.settings: dict[str, str] = {}
         self.lsn = stored
@@ -237,6 +239,7 @@ class Book:
             self.unfit(row, str(error))
             return
         self._add(live)
+        self.on_started(live)
         self.fold(live, Started(row.event_id, self._at_us), "instance", str(row.key))
 
     def subject(self, row: InstanceRow) -> Subject:
@@ -350,6 +353,7 @@ class Book:
         """Nothing of the instance is folded from here on, until a release."""
         live.quarantined = clip(why, ERROR_MESSAGE_CHARACTERS)
         self._dirty[live.key] = live
+        self.on_quarantined(live)
 
     def _set_aside(self, live: Live, event: Event, kind: str, row_key: str) -> None:
         held = HeldEvent(self._final_lsn, self._ordinal, kind, row_key, self._xid, event)
@@ -380,6 +384,11 @@ class Book:
     @property
     def in_transaction(self) -> bool:
         return self._in_transaction
+
+    @property
+    def at_us(self) -> int:
+        """Commit time of the transaction that is being folded."""
+        return self._at_us
 
     @property
     def dirty(self) -> bool:

@@ -1,8 +1,10 @@
 """Checkpoints: what the book collected, written in one transaction, fenced by the epoch, and confirmed afterwards.
 
 Theory of operation. One checkpoint is under way at a time; the next begins when it is done and something is dirty, so an idle
-engine shows a result at once and a busy one writes many at a time. The position is told to the stream only after the
-transaction has committed (Confirm only what is durable): `Stream.confirm` is called here and nowhere else.
+engine shows a result at once and a busy one writes many at a time. After one that held many instances the next waits as long
+as that one took: half of the time at most goes into checkpoints, and what changed twice meanwhile is written once. The
+position is told to the stream only after the transaction has committed (Confirm only what is durable): `Stream.confirm` is
+called here and nowhere else.
 
 A checkpoint that met rows which are not visible yet (DF002) is rolled back, given back to the book and repeated. One that
 finds another epoch (DF001) ends this engine (A stale engine cannot harm).
@@ -30,6 +32,11 @@ FENCED: Final = "DF001"
 NOT_VISIBLE: Final = "DF002"
 REPEAT_SECONDS: Final = 0.005
 """Between two tries of a checkpoint whose rows are not visible yet; grows twofold up to 20 times that."""
+
+FEW_INSTANCES: Final = 4
+"""A checkpoint of no more is followed by the next at once: nobody is in a hurry but whoever waits for these."""
+LONGEST_PAUSE_SECONDS: Final = 0.05
+"""Between two checkpoints: what a result may be late under load."""
 
 _WRITE: Final = """
 select invisible::text[], gone
@@ -61,8 +68,6 @@ class Checkpointer:
         self._confirm = confirm
         self._observed = observed
         self._wanted = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     def poke(self) -> None:
         """Something may be dirty. Cheap; called after every transaction."""
@@ -74,19 +79,15 @@ class Checkpointer:
             await self._wanted.wait()
             self._wanted.clear()
             if self._book.dirty and not self._book.in_transaction:
-                self._idle.clear()
-                try:
-                    await self.write()
-                finally:
-                    self._idle.set()
+                await asyncio.sleep(await self.write())
 
     async def finish(self) -> None:
         """Writes what is dirty now; `run` must have ended. For an orderly stop."""
         if self._book.dirty and not self._book.in_transaction:
             await self.write()
 
-    async def write(self) -> None:
-        """One checkpoint, repeated until every row in it is visible."""
+    async def write(self) -> float:
+        """One checkpoint, repeated until every row in it is visible. Returns how long the next should wait, in seconds."""
         pause = REPEAT_SECONDS
         while True:
             cut = self._book.collect()
@@ -106,8 +107,9 @@ class Checkpointer:
                 self._book.visibility.proven(set(cut.xids).difference(invisible))
                 self._book.stored(cut, gone)
                 self._confirm(cut.lsn)
-                self._observed(time.monotonic() - began, len(cut.lives))
-                return
+                seconds = time.monotonic() - began
+                self._observed(seconds, len(cut.lives))
+                return min(seconds, LONGEST_PAUSE_SECONDS) if len(cut.lives) > FEW_INSTANCES else 0.0
             await asyncio.sleep(pause)
             pause = min(2 * pause, 20 * REPEAT_SECONDS)
             while self._book.in_transaction:

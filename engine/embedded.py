@@ -270,7 +270,9 @@ class EmbeddedServer:
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **self._identity())
         if done.returncode != 0:
             shutil.rmtree(self.data_dir, ignore_errors=True)
-            raise EmbeddedError(f"initdb of PostgreSQL {self.version} in {self.data_dir} failed:\n{done.stderr}")
+            raise EmbeddedError(
+                f"initdb of PostgreSQL {self.version} in {self.data_dir} failed:\n{done.stderr}{self._root_note()}"
+            )
 
     def _check_existing(self) -> None:
         found = (self.data_dir / "PG_VERSION").read_text().strip()
@@ -350,6 +352,11 @@ class EmbeddedServer:
         except OSError:
             return False
         return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
+
+    def _root_note(self) -> str:
+        if self._account is None:
+            return ""
+        return f"(root's server runs as {self._account.pw_name}, who must be able to reach {self.data_dir})"
 
     def _complaint(self, what: str) -> str:
         return f"PostgreSQL {self.version} in {self.data_dir} {what}; the end of its log:\n{self.log_tail()}"

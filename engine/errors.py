@@ -61,7 +61,13 @@ class Failure:
         return replace(self, message=clip(f"{prefix}{self.message}", ERROR_MESSAGE_CHARACTERS))
 
     def to_json(self) -> str:
-        parts = {"message": self.message, "code": self.code, "node": self.node, "step": self.step, "attempt": self.attempt}
+        parts = {
+            "message": self.message,
+            "code": self.code,
+            "node": self.node,
+            "step": self.step,
+            "attempt": self.attempt,
+        }
         return json.dumps({**parts, **self.more}, ensure_ascii=False)
 
 

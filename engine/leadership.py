@@ -15,9 +15,10 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import psycopg
 from psycopg.pq.abc import PGconn
@@ -46,10 +47,10 @@ from engine.recovery import Checkpoint, Moment
 from engine.rows import CompletionRow, HeartbeatRow
 from engine.timers import Timer, Timers
 from engine.visibility import Visibility
-from metrics.collect import Metrics
+from metrics.collect import Histogram, Metrics
+from metrics.names import STATUSES
 
 Connection = psycopg.AsyncConnection[Any]
-T = TypeVar("T")
 
 log = logging.getLogger("walflow.leader")
 
@@ -63,6 +64,12 @@ CATCH_UP_SECONDS: Final = 0.05
 """Between questions for the server's position while catching up."""
 LONGEST_TIMER_SECONDS: Final = 3600.0
 """Sleep of the timer task at most: the database's clock may be set."""
+
+_LATENCIES: Final[dict[str, Callable[[Metrics], Histogram]]] = {
+    "instances": lambda metrics: metrics.start_latency_seconds,
+    "signals": lambda metrics: metrics.signal_latency_seconds,
+}
+"""Where it is measured how long a row took from its commit until something was begun because of it."""
 
 _HEARTBEAT: Final = "select wal_end, restart_lsn, wal_status, settings, now_us from df.heartbeat(%s::bigint, %s)"
 
@@ -93,6 +100,9 @@ class Leadership:
         self._clock_offset_us = 0
         self._caught_up = False
         self._heartbeats_owed = 0
+        self._fired: dict[tuple[int, str], int] = {}
+        self._dispatched = 0
+        self._recovered = 0
         self._releases: set[asyncio.Task[None]] = set()
         self.epoch = 0
         self.book: Book
@@ -200,6 +210,8 @@ class Leadership:
         self.book.on_settled = self._settled
         self.book.on_heartbeat = self._heartbeat_came
         self.book.on_event = self._metrics.events.inc
+        self.book.on_quarantined = self._quarantined
+        self.book.on_started = lambda _live: self._metrics.instances_started.inc()
 
     def _checkpointer_for(self, connection: Connection) -> Checkpointer:
         return Checkpointer(self.book, connection, self.epoch, confirm=self._confirm, observed=self._checkpointed)
@@ -219,7 +231,7 @@ class Leadership:
     def _message(self, message: StreamMessage) -> None:
         kind = type(message)
         if kind is Insert:
-            self.book.insert(message)  # type: ignore[arg-type]
+            self._insert(message)  # type: ignore[arg-type]
         elif kind is Begin:
             self.book.begin(message.xid, message.commit_time_us, message.final_lsn)  # type: ignore[union-attr]
         elif kind is Commit:
@@ -227,12 +239,23 @@ class Leadership:
             self._metrics.transactions.inc()
             self._checkpointer.poke()
 
+    def _insert(self, message: Insert) -> None:
+        if not self._caught_up:
+            self._recovered += 1
+        dispatched = self._dispatched
+        self.book.insert(message)
+        latency = _LATENCIES.get(message.relation.name)
+        if latency is not None and self._dispatched > dispatched:
+            latency(self._metrics).observe((self.now_us() - self.book.at_us) / 1_000_000)
+
     async def _catch_up(self, flushed: Lsn) -> None:
         while self.stream.protocol.position < flushed or self.stream.protocol.in_transaction:
             self._raise_if_lost()
             self.stream.send_status(reply_wanted=True)
             await asyncio.sleep(CATCH_UP_SECONDS if self.stream.protocol.position < flushed else 0)
         self._caught_up = True
+        self._metrics.recovered.inc("stream", by=self._recovered)
+        self._metrics.gather = self._gather
         self.book.dispatch = self._dispatch
         waiting = [live for live in self.book.instances.values() if live.quarantined is None]
         for live in waiting:
@@ -252,6 +275,7 @@ class Leadership:
 
     def _dispatch(self, live: Live, effect: Effect, *, look: bool = False) -> None:
         live.xids = xids = self._visibility.still_unproven(live.xids) if live.xids else ()
+        self._dispatched += 1
         match effect:
             case Execute():
                 self._executor.submit(live, effect, xids, look=look)
@@ -264,10 +288,16 @@ class Leadership:
                 self._executor.cancel(live, effect, xids)
             case Finish():
                 self._metrics.instances_finished.inc(effect.status)
+                began_us = live.started_us or live.state.at_us
+                self._metrics.instance_duration_seconds.observe((live.state.at_us - began_us) / 1e6, effect.status)
 
     def _settled(self, key: int, step: str, row: CompletionRow) -> None:
         if row.run_as == ENGINE:
             self._timers.drop(key, step)
+            due_us = self._fired.pop((key, step), None)
+            if due_us is not None:
+                self._metrics.timer_lateness_seconds.observe((self.now_us() - due_us) / 1e6)
+                self._metrics.steps.inc("timer", row.outcome)
         else:
             live = self.book.instances.get(key)
             if live is not None and live.subject.submitter == row.run_as:
@@ -293,6 +323,7 @@ class Leadership:
         for timer in self._timers.take_due(self.now_us()):
             live = self.book.instances.get(timer.key)
             if live is not None:
+                self._fired[timer.key, timer.step] = timer.due_us
                 self._recorder.record(
                     Record(
                         run_as=ENGINE,
@@ -379,6 +410,17 @@ class Leadership:
 
     # --- metrics --------------------------------------------------------------------------------------------------------------
 
+    def _quarantined(self, live: Live) -> None:
+        self._metrics.quarantined.inc()
+        log.error("instance quarantined", extra=fields(instance=live.subject.id, error=live.quarantined))
+
+    def _gather(self) -> None:
+        """Before a scrape: what is counted only when somebody asks."""
+        counts = Counter(live.status for live in self.book.instances.values())
+        for status in STATUSES:
+            self._metrics.instances.set(counts[status], status)
+        self._executor.gather()
+
     def _checkpointed(self, seconds: float, instances: int) -> None:
         self._metrics.checkpoint_seconds.observe(seconds)
         self._metrics.checkpoint_instances.set(instances)
@@ -426,6 +468,7 @@ class Leadership:
             self._timer_handle.cancel()
         for task in self._releases:
             task.cancel()
+        self._metrics.gather = lambda: None
         if hasattr(self, "_executor"):
             self._executor.close()
         if hasattr(self, "stream"):
@@ -444,6 +487,6 @@ async def _awaited(future: asyncio.Future[None]) -> None:
 
 def is_loss(error: BaseException) -> bool:
     """Whether the world ended the leadership, so that it is worth starting again."""
-    return isinstance(error, LeadershipLost | StreamEnded | CdcError | psycopg.OperationalError | psycopg.InterfaceError)
-
-
+    return isinstance(
+        error, LeadershipLost | StreamEnded | CdcError | psycopg.OperationalError | psycopg.InterfaceError
+    )

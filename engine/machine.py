@@ -34,7 +34,20 @@ import engine.nodes
 from engine.effects import CancelStep, Effect, Finish
 from engine.errors import Failure, MachineError
 from engine.events import CancelRequested, Completed, Event, Signalled, Started
-from engine.frames import Broke, Done, Failed, Fold, Frame, Outcome, Result, Subject, Wait, Where, parse_step_key, route_to
+from engine.frames import (
+    Broke,
+    Done,
+    Failed,
+    Fold,
+    Frame,
+    Outcome,
+    Result,
+    Subject,
+    Wait,
+    Where,
+    parse_step_key,
+    route_to,
+)
 from engine.graph import Kind
 from engine.limits import RECURSION, STASH_COMPLETIONS
 

@@ -89,6 +89,11 @@ run_as, instance_key, step, attempt, outcome, cause::text, event_id::text, resul
 """
 
 
+_ONE_COMPLETION: Final = f"""
+select {_COMPLETION} 0 from df.completions where run_as = %s and step = %s and attempt = %s and instance_key = %s
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """The row of df.checkpoint."""
@@ -127,7 +132,8 @@ def why_rebuild(checkpoint: Checkpoint, slot: SlotState | None, system: SystemId
     """Why the log cannot be continued from the checkpoint; None when it can. Raises Unfit for somebody else's slot."""
     if slot is not None and (slot.plugin != "pgoutput" or slot.database != system.database):
         raise Unfit(
-            f"slot {name} is not a pgoutput slot of database {system.database}", "choose another one with the setting slot"
+            f"slot {name} is not a pgoutput slot of database {system.database}",
+            "choose another one with the setting slot",
         )
     if checkpoint.system_identifier is None:
         return "there is no checkpoint yet"
@@ -223,9 +229,7 @@ def _row(row: tuple[Any, ...]) -> InstanceRow:
     return InstanceRow(key, submitter, id_, graph, label, given, variables, parent_key, event_id)
 
 
-def _live(
-    book: Book, row: tuple[Any, ...], stored: Stored | CodecError | None, results: dict[str, str]
-) -> Live | None:
+def _live(book: Book, row: tuple[Any, ...], stored: Stored | CodecError | None, results: dict[str, str]) -> Live | None:
     """None for a row whose graph cannot be read and that has no state: `Book.start` fails it."""
     status, quarantined, started_us = row[9:12]
     try:
@@ -398,7 +402,7 @@ async def _commands(
 
 
 async def read_inbox(connection: Connection, live: Live) -> list[HeldEvent]:
-    """What was set aside for a quarantined instance, with the rows read by their announced keys. Rows that are gone are dropped."""
+    """What was set aside for a quarantined instance; rows are read by their announced keys, and dropped when they are gone."""
     cursor = await connection.execute(
         """
         select lsn, ordinal, kind, row_key, (extract(epoch from commit_time) * 1000000)::bigint, xid::text::bigint
@@ -421,8 +425,7 @@ async def _event_at(connection: Connection, live: Live, kind: str, row_key: str,
             row = await _maybe(connection, "select event_id::text from df.instances where key = %s", [key])
             return None if row is None else Started(row[0], at_us)
         case "completion":
-            query = f"select {_COMPLETION} 0 from df.completions where run_as = %s and step = %s and attempt = %s and instance_key = %s"
-            row = await _maybe(connection, query, [*key, live.key])
+            row = await _maybe(connection, _ONE_COMPLETION, [*key, live.key])
             return None if row is None else completed(CompletionRow(*row[:9]), at_us)
         case "signal":
             query = "select event_id::text, name, data::text from df.signals where owner = %s and event_id = %s::uuid"
@@ -445,5 +448,3 @@ async def _one(connection: Connection, query: LiteralString) -> tuple[Any, ...]:
 async def _maybe(connection: Connection, query: str, parameters: Iterable[Any]) -> tuple[Any, ...] | None:
     row = await (await connection.execute(pgsql.SQL(query), list(parameters))).fetchone()
     return None if row is None else tuple(row)
-
-

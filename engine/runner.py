@@ -130,9 +130,7 @@ class Engine:
         main = await connect_engine(self._settings, "walflow-standby")
         try:
             self._metrics.server_version = main.info.parameter_status("server_version") or ""
-            replication = await connect_replication(
-                self._settings.replication_dsn, application_name="walflow-standby"
-            )
+            replication = await connect_replication(self._settings.replication_dsn, application_name="walflow-standby")
             try:
                 return await self._lead_when_free(main, replication)
             finally:
@@ -231,5 +229,3 @@ class Engine:
                 **leadership.counts(),
             }
         return status
-
-

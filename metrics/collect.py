@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import platform
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate, product
 
@@ -99,6 +99,8 @@ class Metrics(Collector):
     """One object for each line of `metrics.names`, under its name without prefix and `_total`."""
 
     def __init__(self) -> None:
+        self.gather: Callable[[], None] = lambda: None
+        """Called before each scrape: sets the gauges whose value is worth knowing only then."""
         self.server_version = ""
         """PostgreSQL's version, for walflow_build_info; set when it is known."""
         self.leader = Tally(names.LEADER)
@@ -134,6 +136,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Yield all families; called by the registry at each scrape."""
+        self.gather()
         yield self._build_info()
         for value in vars(self).values():
             if isinstance(value, Tally | Histogram):

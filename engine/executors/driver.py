@@ -65,7 +65,9 @@ class StepConnection:
         "_socket", "_writing", "closed", "idle_since", "pid", "spoilt",
     )  # fmt: skip
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any], on_idle_loss: Callable[[StepConnection], None]) -> None:
+    def __init__(
+        self, connection: psycopg.AsyncConnection[Any], on_idle_loss: Callable[[StepConnection], None]
+    ) -> None:
         self._connection = connection  # keeps it alive
         self._pgconn: PGconn = connection.pgconn
         self._pgconn.nonblocking = 1

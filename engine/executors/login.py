@@ -66,7 +66,9 @@ class Login:
         Raises LoginRefused, and psycopg's errors.
         """
         name = await self._name(role)
-        connection = await psycopg.AsyncConnection.connect(self._conninfo(name), autocommit=True, prepare_threshold=None)
+        connection = await psycopg.AsyncConnection.connect(
+            self._conninfo(name), autocommit=True, prepare_threshold=None
+        )
         try:
             await self._check(connection, role, name)
             if end_all or end:

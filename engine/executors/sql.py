@@ -69,8 +69,8 @@ class Step:
     """One step on its way. `rows`: how the wrapper is called; `alone`: outside a transaction block; `look`: at the key first."""
 
     __slots__ = (
-        "alone", "cancelled", "connection", "effect", "executor", "live", "look", "phase", "query", "repetitions", "rows",
-        "since", "xids",
+        "alone", "cancelled", "connection", "effect", "executor", "first", "live", "look", "phase", "query", "repetitions",
+        "rows", "since", "xids",
     )  # fmt: skip
 
     def __init__(
@@ -82,13 +82,15 @@ class Step:
         self.query = effect.query.encode()
         self.xids = xids
         self.look = look
+        self.first = live.state.folds <= 1
         self.rows = True
         self.phase: Phase = "queued"
         self.alone = False
         self.cancelled = False
         self.repetitions = 0
         self.connection: StepConnection | None = None
-        self.since = 0.0
+        self.since = executor.now()
+        """When it came into its phase, by the event loop's clock."""
 
     @property
     def role(self) -> int:
@@ -96,6 +98,7 @@ class Step:
 
     def run(self, connection: StepConnection) -> None:
         self.phase, self.connection = "running", connection
+        self.executor.began(self)
         self.executor.call(self, connection)
 
     def refuse(self, why: ServerError) -> None:
@@ -128,6 +131,10 @@ class SqlExecutor:
         self._single: dict[bytes, None] = {}
         self._commands: dict[bytes, None] = {}
         self._sweeper = self._loop.call_later(UNANSWERED_SECONDS, self._sweep)
+
+    def now(self) -> float:
+        """The event loop's clock, seconds."""
+        return self._loop.time()
 
     def __len__(self) -> int:
         """Steps that no row has answered."""
@@ -203,7 +210,23 @@ class SqlExecutor:
             if step.connection is not None:
                 step.connection.close()
 
+    def gather(self) -> None:
+        """Sets the gauges, before a scrape."""
+        alone = sum(1 for step in self._steps.values() if step.alone and step.phase == "running")
+        metrics, pools = self._metrics, self._pools
+        metrics.steps_in_flight.set(pools.busy - alone, "sql")
+        metrics.steps_in_flight.set(alone, "sql_alone")
+        metrics.step_connections.set(pools.busy, "busy")
+        metrics.step_connections.set(pools.idle, "idle")
+        metrics.step_connections.set(pools.opening, "connecting")
+        metrics.step_roles.set(pools.roles)
+
     # --- calls --------------------------------------------------------------------------------------------------------
+
+    def began(self, step: Step) -> None:
+        now = self._loop.time()
+        self._metrics.step_wait_seconds.observe(now - step.since, _kind(step))
+        step.since = now
 
     def call(self, step: Step, connection: StepConnection) -> None:
         """A connection is there for the step."""
@@ -215,7 +238,9 @@ class SqlExecutor:
         elif step.rows or step.query in self._single:
             connection.call(self._parameters(step), lambda c, answer: self._answered(step, c, answer))
         else:
-            connection.call_checked(step.query, self._parameters(step), lambda c, answer: self._checked(step, c, answer))
+            connection.call_checked(
+                step.query, self._parameters(step), lambda c, answer: self._checked(step, c, answer)
+            )
 
     def _parameters(self, step: Step) -> list[bytes | None]:
         effect, subject = step.effect, step.live.subject
@@ -242,6 +267,7 @@ class SqlExecutor:
 
     def _answered(self, step: Step, connection: StepConnection, answer: Answer) -> None:
         step.connection = None
+        self._metrics.step_duration_seconds.observe(self._loop.time() - step.since, _kind(step))
         error = answer.error
         if answer.lost:
             self._pools.release(step.role, connection, keep=False)
@@ -375,7 +401,7 @@ class SqlExecutor:
 
     def _again(self, step: Step) -> None:
         if not self._over(step):
-            step.phase = "queued"
+            step.phase, step.since = "queued", self._loop.time()
             self._pools.enqueue(step.role, step)
 
     def _sweep(self) -> None:

@@ -18,7 +18,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from engine.frames import Broke, Done, Failed, Fold, Frame, Outcome, Result, Where, composite, entered_by, finish, framed
+from engine.frames import (
+    Broke,
+    Done,
+    Failed,
+    Fold,
+    Frame,
+    Outcome,
+    Result,
+    Where,
+    composite,
+    entered_by,
+    finish,
+    framed,
+)
 from engine.graph import Kind, Node
 from engine.values import Names
 

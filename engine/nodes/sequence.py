@@ -71,5 +71,3 @@ def _go_on(
             return finish(node, result.value, names)
         result = fold.enter(items[place].node, indices, names)
     return At(node.number, indices, items[place].node, result) if isinstance(result, Frame) else result
-
-
