@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +57,12 @@ def each_database(server: Cluster) -> Iterator[Database]:
     made = server.database()
     yield made
     made.drop()
+
+
+@pytest.fixture
+def reachable_path() -> Iterator[Path]:
+    """A temporary directory that a server running as somebody else can reach, unlike tmp_path."""
+    path = Path(tempfile.mkdtemp(prefix="walflow-test-"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)

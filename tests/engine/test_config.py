@@ -10,7 +10,6 @@ import pytest
 from engine.config import (
     MASK,
     SETTINGS,
-    ConfigError,
     Loaded,
     load,
     mask_dsn,
@@ -19,6 +18,7 @@ from engine.config import (
     shown_duration,
     split_address,
 )
+from engine.errors import ConfigError
 
 
 def loaded(

@@ -65,17 +65,15 @@ def test_the_printed_role_runs_a_workflow_and_ctrl_c_stops_both_and_leaves_nothi
     assert not any(Path(f"/proc/{pid}").exists() for pid in servers)
 
 
-def test_the_cluster_is_kept_with_data_and_started_again(tmp_path: Path) -> None:
-    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        directory.chmod(directory.stat().st_mode | 0o011)  # where the server runs as somebody else
-    arguments = ("--data", str(tmp_path / "data"), "--postgres", "16")
+def test_the_cluster_is_kept_with_data_and_started_again(tmp_path: Path, reachable_path: Path) -> None:
+    arguments = ("--data", str(reachable_path / "data"), "--postgres", "16")
     with walflow_dev(tmp_path / "log1", *arguments) as (process, url):
         run_workflow(url)
         assert interrupt(process) == 0
     with walflow_dev(tmp_path / "log2", *arguments[:2]) as (process, url), psycopg.connect(url) as connection:
         assert connection.execute("select status from df.instances").fetchall() == [("completed",)]
         assert connection.info.server_version // 10_000 == 16
-    assert (tmp_path / "data").exists()
+    assert (reachable_path / "data").exists()
 
 
 def test_an_unknown_version_is_a_usage_error() -> None:

@@ -78,8 +78,8 @@ def test_settings_change_with_a_restart_and_alter_system_beats_them(server: Embe
     wait_until(lambda: answer(server, "show work_mem") == "6MB")
 
 
-def test_a_data_directory_is_kept_and_used_again(tmp_path: Path) -> None:
-    data = open_to_all(tmp_path) / "data"
+def test_a_data_directory_is_kept_and_used_again(reachable_path: Path) -> None:
+    data = reachable_path / "data"
     with EmbeddedServer(data, settings=FAST) as first:
         answer(first, "create table t as select 42 as n")
     with EmbeddedServer(data, settings=FAST) as second:
@@ -150,6 +150,16 @@ def assert_nothing_left(ending: str, code: int) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run the server as somebody else")
+def test_root_is_told_when_the_servers_user_cannot_reach_the_directory(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    with (
+        pytest.raises(EmbeddedError, match="runs as nobody, who must be able to reach"),
+        EmbeddedServer(tmp_path / "x"),
+    ):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run the server as somebody else")
 def test_root_runs_it_from_a_copy_where_nobody_cannot_read_the_original(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,10 +174,3 @@ def test_root_runs_it_from_a_copy_where_nobody_cannot_read_the_original(
         assert answer(server, "select 1") == 1
         assert server.bin_dir.is_relative_to(server.run_dir)
     assert secret.stat().st_mode & 0o777 == 0o700
-
-
-def open_to_all(path: Path) -> Path:
-    """Let the server's own user, where that is another one, reach a directory of the test's."""
-    for directory in (path, path.parent, path.parent.parent):
-        directory.chmod(directory.stat().st_mode | 0o011)
-    return path
