@@ -70,9 +70,11 @@ def test_the_cluster_is_kept_with_data_and_started_again(tmp_path: Path, reachab
     with walflow_dev(tmp_path / "log1", *arguments) as (process, url):
         run_workflow(url)
         assert interrupt(process) == 0
-    with walflow_dev(tmp_path / "log2", *arguments[:2]) as (process, url), psycopg.connect(url) as connection:
-        assert connection.execute("select status from df.instances").fetchall() == [("completed",)]
-        assert connection.info.server_version // 10_000 == 16
+    with walflow_dev(tmp_path / "log2", *arguments[:2]) as (process, url):
+        with psycopg.connect(url) as connection:
+            assert connection.execute("select status from df.instances").fetchall() == [("completed",)]
+            assert connection.info.server_version // 10_000 == 16
+        assert interrupt(process) == 0
     assert (reachable_path / "data").exists()
 
 
