@@ -25,6 +25,7 @@ from engine.embedded import EmbeddedError, EmbeddedServer, available_versions
 from engine.errors import ConfigError, Fenced, Unfit
 from engine.options import with_settings
 from metrics.collect import walflow_version
+from metrics.exposition import AddressUnusable
 from sql.migrate import MigrateError, Report, migrate
 
 
@@ -64,7 +65,7 @@ def _outcome() -> int:
         app(prog_name="walflow", standalone_mode=True)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else Exit.OK if end.code is None else Exit.BUG
-    except ConfigError as error:
+    except (ConfigError, AddressUnusable) as error:
         return _complain(error, Exit.USAGE)
     except Fenced as error:
         return _complain(error, Exit.FENCED)

@@ -73,6 +73,12 @@ class BadRequest(Exception):
     """The bytes are no HTTP request, or too many."""
 
 
+class AddressUnusable(Exception):
+    """The address to listen on is taken, not ours or not allowed; `hint` says what to do."""
+
+    hint = "Choose another address with the setting listen."
+
+
 class HttpServer:
     """Serves the endpoints from `start()` to `close()`. The callables run on the event loop and must be quick."""
 
@@ -89,8 +95,11 @@ class HttpServer:
         self._open: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> int:
-        """Listen, and return the port (the given one, unless that is 0). Raises OSError, e.g. when it is taken."""
-        self._server = await asyncio.start_server(self._connected, host, port, limit=REQUEST_BYTES)
+        """Listen, and return the port (the given one, unless that is 0). Raises AddressUnusable."""
+        try:
+            self._server = await asyncio.start_server(self._connected, host, port, limit=REQUEST_BYTES)
+        except OSError as error:
+            raise AddressUnusable(f"cannot listen on {host}:{port}: {error}") from error
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
