@@ -1,0 +1,99 @@
+"""A server, an engine and pgbench, for measuring: durable settings, nothing else running, figures only as ratios or medians."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, LiteralString
+
+from tests.servers import Cluster, Database, EngineProcess, wait_until
+
+DURABLE = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "shared_buffers": "512MB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "30min",
+    "autovacuum": "off",
+}
+CONNECTIONS = 8
+GRAPH = """
+    df.seq(df.seq('insert into t (x) values (1) returning id', 'insert into t (x) values (2) returning id'),
+           'insert into t (x) values (3) returning id')
+"""
+STEPS = 3
+
+
+class Rig:
+    """One database with an engine on it, and alice, who submits."""
+
+    def __init__(self, database: Database, engine: EngineProcess) -> None:
+        self.database = database
+        self.engine = engine
+        self._runs = 0
+
+    def run(self, query: LiteralString, parameters: Any = None, role: str = "postgres") -> list[tuple[Any, ...]]:
+        return self.database.run(query, parameters, role)
+
+    def value(self, query: LiteralString, parameters: Any = None) -> Any:
+        return self.run(query, parameters)[0][0]
+
+    def start_workflows(self, count: int) -> None:
+        """Starts `count` workflows of three steps in one INSERT."""
+        query: LiteralString = "insert into df.instances (graph) select " + GRAPH + " from generate_series(1, %s)"
+        self.run(query, [count], role="alice")
+
+    def wait_finished(self, count: int) -> None:
+        """Waits until `count` instances in all are completed."""
+        done: LiteralString = "select 1 where (select count(*) from df.instances where status = 'completed') >= %s"
+        wait_until(lambda: self.run(done, [count]), timeout=300)
+
+    def finished(self) -> int:
+        return int(self.value("select count(*) from df.instances where status = 'completed'"))
+
+    def pgbench(self, script: str, *, seconds: int, connections: int = CONNECTIONS) -> float:
+        """Transactions per second of a script, as alice, with prepared statements."""
+        server = self.database.cluster.server
+        self._runs += 1
+        with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
+            file.write(script)
+            file.flush()
+            command = [str(server.bin_dir / "pgbench"), "-n", "-M", "prepared", "-T", str(seconds), "-f", file.name]
+            command += ["-c", str(connections), "-j", "1", "-h", "127.0.0.1", "-p", str(server.port), "-U", "alice"]
+            command += [
+                "-D",
+                "n=0",
+                "-D",
+                f"run={self._runs}",
+                "-D",
+                f"epoch={self.value('select epoch from df.epoch')}",
+                self.database.name,
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        found = re.search(r"tps = ([\d.]+)", done.stdout)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert found is not None, done.stdout
+        return float(found[1])
+
+
+@contextmanager
+def rig(**settings: str | int) -> Iterator[Rig]:
+    """A fresh server, database and engine; all gone afterwards."""
+    cluster = Cluster(18, DURABLE).start()
+    try:
+        database = cluster.database()
+        with tempfile.TemporaryDirectory() as directory:
+            defaults: dict[str, str | int] = {"step_connections": CONNECTIONS, "step_connections_per_role": CONNECTIONS}
+            engine = database.engine(Path(directory), **{**defaults, "log_level": "info", **settings}).start()
+            database.run("create table t (id bigserial, x int)", role="alice")
+            try:
+                yield Rig(database, engine)
+            finally:
+                engine.terminate()
+                database.drop()
+    finally:
+        cluster.close()
