@@ -66,6 +66,7 @@ def test_what_a_variable_holds_is_not_looked_at_again() -> None:
     assert sql("select {sneaky}, $x", sneaky="5") == "select $x, 7"
     names = {"a": "{b}", "b": "wrong"}
     assert render_sql("{a}", variables=names, names={}) == "{b}"
+    assert sql("select '{sneaky} $x', E'{sneaky}', $x") == "select '$x 7', E'$x', 7"
     assert text("{sneaky} $x") == "$x 7"
     assert text('["{sneaky}", $x]') == '["$x", 7]'
 
@@ -386,6 +387,10 @@ def test_inside_a_literal_a_value_goes_in_escaped_for_that_literal(literal: str,
 def test_a_bit_string_takes_digits_only() -> None:
     for literal in ("B'$x.name'", "x'$x.neg'", "X'$x.path'"):
         assert "must be digits of a bit string" in sql_error(f"select {literal}")
+
+
+def test_two_quotes_end_a_bit_string_and_begin_a_literal() -> None:
+    assert sql("select B'1''$x.name'") == "select B'1''it''s'"
 
 
 def test_a_literal_with_an_escape_character_of_its_own_takes_nothing() -> None:

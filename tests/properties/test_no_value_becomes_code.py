@@ -78,6 +78,9 @@ def test_a_statement_is_the_same_whatever_its_values_are(
 @settings(max_examples=2_000, deadline=None)
 @given(templates, variables, nasty)
 @example("'a\\d$x'", {"v": "", "w": ""}, "\\")
+@example("$x\n'\\d'", {"v": "", "w": ""}, "\\")
+@example("E'\\1$x'", {"v": "", "w": ""}, "1")
+@example("/* /* */ ' */ $x '*/'", {"v": "", "w": ""}, "'")
 def test_every_literal_holds_exactly_the_value(template: str, values: dict[str, str], value: str) -> None:
     assume(MARK not in template and MARK not in values["v"])
     harmless = lexed(rendered(template, values, MARK, MARK), True)
@@ -194,8 +197,8 @@ expressions = st.builds(
          ("f$", " as g")]
     ),
     st.lists(
-        st.sampled_from(["$x", "$x.c", "$x?", "''", "\\\\", "\\", "a", '"', "--", "/*", "*/", "\n", "$$", "'", " ", "{v}",
-                         "1"]),
+        st.sampled_from(["$x", "$x.c", "$x?", "''", "\\\\", "\\", "a", '"', "--", "/*", "*/", "\n", "$$", "'", " ",
+                         "{v}", "1"]),
         min_size=1,
         max_size=4,
     ),
