@@ -127,8 +127,8 @@ class Stored:
         try:
             self._raw = json.loads(text)
             self.references: frozenset[str] = frozenset(_references(self._raw))
-        except (ValueError, RecursionError) as error:
-            raise CodecError(f"state is not readable: {error}") from error
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise CodecError(f"state is not readable: {error!r}") from error
 
     def state(self, base: Names, results: Mapping[str, str]) -> State:
         """The state over the subject's own scope `base`, with `results` the JSON texts of the completions referred to."""
@@ -137,7 +137,7 @@ class Stored:
             raise CodecError(f"completions are missing that the state refers to: {', '.join(sorted(missing)[:5])}")
         try:
             return _Reader(base, results, self._raw["scopes"]).state(self._raw["state"])
-        except (KeyError, ValueError, TypeError, IndexError) as error:
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise CodecError(f"state is not readable: {error!r}") from error
 
 
@@ -165,13 +165,15 @@ class _Reader:
     def state(self, raw: list[Any]) -> State:
         folds, at_us, started_us, root, ending, signals, waits, draining, stash, cancelled = raw
         frame = self.any(root)
-        assert frame is None or isinstance(frame, Frame)
+        if frame is not None and not isinstance(frame, Frame):
+            raise CodecError(f"the root is {type(frame).__name__}, not a frame")
         return State(
             folds=folds,
             at_us=at_us,
             started_us=started_us,
             root=frame,
             ending=None if ending is None else Ending(*ending),
+            finished=ending is not None and not draining,
             signals=tuple(Signalled(*s) for s in signals),
             waits={step: Wait(node, tuple(indices), name) for step, node, indices, name in waits},
             draining=dict(draining),

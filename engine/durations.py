@@ -24,6 +24,7 @@ _ISO = re.compile(
 )
 _ISO_SECONDS = (31557600, 2592000, 604800, 86400, 3600, 60, 1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
 class DurationError(ValueError):
@@ -81,13 +82,34 @@ def _size(unit: str) -> float | None:
     return _SECONDS.get(name, _SECONDS.get(name.removesuffix("s")))
 
 
+_TIME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2})(\.\d{1,6})?)?)?(.*)", re.ASCII)
+
+
 def parse_time_us(text: str) -> int:
-    """Microseconds since 1970 UTC; a time without an offset is UTC."""
+    """Microseconds since 1970 UTC; a time without an offset is UTC. Never beyond the year 9999.
+
+    As in PostgreSQL, 24:00 is the end of the day and a minute may end with second 60.
+    """
     given = text.strip().strip('"')
     try:
-        time = datetime.fromisoformat(given)
+        time_us = _time_us(given)
     except ValueError:
         raise DurationError(f"not a time: {given[:60]!r} (ISO 8601, such as 2027-01-31 09:00:00+01)") from None
+    return min(time_us, _LATEST_US)
+
+
+def _time_us(given: str) -> int:
+    found = _TIME.fullmatch(given)
+    if found is None:
+        raise ValueError(given)
+    day, clock, second, fraction, zone = found.groups()
+    clock, second = clock or "00:00", second or "00"
+    whole_us = 0
+    if second == "60" and fraction is None:
+        second, whole_us = "00", 60_000_000
+    if clock == "24:00" and second == "00" and not int((fraction or ".0")[1:]):
+        clock, whole_us = "00:00", whole_us + 86_400_000_000
+    time = datetime.fromisoformat(f"{day}T{clock}:{second}{fraction or ''}{zone.strip()}")
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
-    return (time - _EPOCH) // timedelta(microseconds=1)
+    return (time - _EPOCH) // timedelta(microseconds=1) + whole_us

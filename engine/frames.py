@@ -129,7 +129,11 @@ class Subject:
 
 
 class Fold:
-    """One event being folded into one instance: the parts of the state that change, and the effects asked for."""
+    """One event being folded into one instance: the parts of the state that change, and the effects asked for.
+
+    `number` counts the rows that the instance has taken in, `reached` are steps that began and whose completions are here
+    already, kept since before: they are asked of nobody, and delivered next.
+    """
 
     __slots__ = (
         "at_us", "cause", "draining", "effects", "graph", "number", "reached", "signals", "stash", "subject", "waited", "waits",
@@ -147,7 +151,7 @@ class Fold:
         self.waits: dict[str, Wait] = {}
         self.draining: dict[str, str] = {}
         self.stash: dict[str, Completed] = {}
-        self.reached: list[Completed] = []
+        self.reached: list[str] = []
 
     def enter(self, number: int, indices: tuple[int, ...], names: Names) -> Result:
         """A node begins."""
@@ -156,43 +160,52 @@ class Fold:
 
     # --- steps and timers: every key is asked for once, and answered once ---------------------------------------
 
-    def kept(self, step: str) -> Completed | None:
-        """A completion that arrived before its step was reached, taken out."""
-        if step not in self.stash:
-            return None
-        self.stash = dict(self.stash)
-        completed = self.stash.pop(step)
-        self.at_us = max(self.at_us, completed.at_us)
-        return completed
-
     def execute(self, step: str, node: int, query: str, shown: bool) -> None:
-        self.effects.append(Execute(step, node, query, shown, self.cause))
+        self._ask(Execute(step, node, query, shown, self.cause))
+
+    def start_timer(self, step: str, due_us: int) -> None:
+        self._ask(StartTimer(step, due_us, self.cause))
 
     def cancel_step(self, step: str) -> None:
         """Stops a step. What was asked for in this very fold has not run; for the rest its key is waited for."""
-        for i, effect in enumerate(self.effects):
-            if isinstance(effect, Execute) and effect.step == step:
-                del self.effects[i]
-                return
-        self.effects.append(CancelStep(step, self.cause))
-        self.draining = {**self.draining, step: self.cause}
-
-    def start_timer(self, step: str, due_us: int) -> None:
-        self.effects.append(StartTimer(step, due_us, self.cause))
+        if not self._take_back(step):
+            self.effects.append(CancelStep(step, self.cause))
+            self.draining = {**self.draining, step: self.cause}
 
     def drop_timer(self, step: str) -> None:
+        if not self._take_back(step):
+            self.effects.append(DropTimer(step))
+
+    def _ask(self, effect: Execute | StartTimer) -> None:
+        if effect.step in self.stash:
+            self.reached.append(effect.step)
+        else:
+            self.effects.append(effect)
+
+    def _take_back(self, step: str) -> bool:
+        """Whether nobody has been asked for this step yet; then nobody is."""
+        if step in self.reached:
+            self.reached.remove(step)
+            return True
         for i, effect in enumerate(self.effects):
-            if isinstance(effect, StartTimer) and effect.step == step:
+            if isinstance(effect, Execute | StartTimer) and effect.step == step:
                 del self.effects[i]
-                return
-        self.effects.append(DropTimer(step))
+                return True
+        return False
 
     # --- signals: one satisfies one wait; the oldest goes to the wait that began first --------------------------
 
-    def take_signal(self, name: str) -> Signalled | None:
+    def take_signal(self, name: str, until: Completed | None) -> Signalled | None:
+        """The oldest buffered signal of that name, taken out, unless it is younger than `until`.
+
+        That is a row taken in, as if it had come just now.
+        """
         for i, signal in enumerate(self.signals):
             if signal.name == name:
+                if until is not None and signal.at_us > until.at_us:
+                    return None
                 self.signals = self.signals[:i] + self.signals[i + 1 :]
+                self.number += 1
                 return signal
         return None
 
@@ -241,12 +254,6 @@ def parse_step_key(step: str) -> tuple[int, tuple[int, ...]] | None:
     if not all(p.isascii() and p.isdigit() and p[0] != "0" and len(p) < 19 for p in parts):
         return None
     return int(parts[0]), tuple(map(int, parts[1:]))
-
-
-@lru_cache(maxsize=100_000)
-def route_to(graph: Graph, number: int) -> tuple[int, ...]:
-    """`Graph.route`, remembered: every completion asks for it."""
-    return graph.route(number)
 
 
 def finish(node: Node, value: Value, names: Names) -> Done:

@@ -8,7 +8,7 @@ instance aside (One workflow's trouble stays its own).
 state          event                    becomes
 =============  =======================  ==============================================================
 not begun      Started                  the root entered
-not begun      anything else            kept: signals are buffered, completions and a cancellation too
+not begun      anything else            kept: signals are buffered, completions and the first cancellation too
 running        Signalled                the wait that began first goes on, else buffered
 running        Completed                the frame of its key goes on; see below
 running        CancelRequested          everything abandoned, *ending* as cancelled
@@ -20,7 +20,8 @@ finished       anything                 ignored
 
 A completion counts only under the key's own `run_as`: the submitter's for statements, 0 for timers. It is for the past (its
 node is decided: ignored), for an open frame (delivered), for an abandoned step (drained: the instance's end waits for it)
-or for the future (kept: a table scan cannot know the log's order).
+or for the future (kept: a table scan cannot know the log's order). What was kept is delivered as soon as its step is
+reached, by the fold that reached it, as if its row came next: the row is then the cause of what follows, and its time counts.
 """
 
 from __future__ import annotations
@@ -46,7 +47,6 @@ from engine.frames import (
     Wait,
     Where,
     parse_step_key,
-    route_to,
 )
 from engine.graph import Kind
 from engine.limits import RECURSION, STASH_COMPLETIONS
@@ -71,9 +71,10 @@ class Ending:
 class State:
     """All that is known of an unfinished instance.
 
-    `at_us` is its time (it never goes back), `folds` counts events, `waits` are open waits for signals in the order in which
-    they began, `draining` the abandoned steps whose keys are not answered (with the row that caused it), `stash` completions
-    of steps that are not reached yet, `cancelled` the reason of a cancellation that came before the start.
+    `at_us` is its time (it never goes back), `folds` counts the rows taken in, `waits` are open waits for signals in the
+    order in which they began, `draining` the abandoned steps whose keys are not answered (with the row that caused it),
+    `stash` completions of steps that are not reached yet, in the order in which they came, `cancelled` the reason of a
+    cancellation that came before the start.
     """
 
     folds: int = 0
@@ -95,15 +96,28 @@ Folded = tuple[State, tuple[Effect, ...]]
 
 
 def fold(subject: Subject, state: State, event: Event) -> Folded:
-    """Folds one event.
+    """Folds one event. What is ignored leaves the very same state: it is none of the instance's history.
 
     Raises:
         MachineError: the event fits no state; a bug, here or in whoever wrote the row. Nothing was changed.
     """
     if state.finished:
         return state, ()
+    work = _begin(subject, state, event)
+    state = _folded(work, state, event)
+    while work.reached:
+        work, kept = _take_kept(work, state)
+        state = _folded(work, state, kept)
+    return state, tuple(work.effects)
+
+
+def _begin(subject: Subject, state: State, event: Event) -> Fold:
     work = Fold(subject, state.folds + 1, max(state.at_us, event.at_us), event.event_id)
     work.signals, work.waits, work.draining, work.stash = state.signals, state.waits, state.draining, state.stash
+    return work
+
+
+def _folded(work: Fold, state: State, event: Event) -> State:
     match event:
         case Completed():
             return _completed(work, state, event)
@@ -113,6 +127,16 @@ def fold(subject: Subject, state: State, event: Event) -> Folded:
             return _started(work, state)
         case CancelRequested():
             return _cancelled(work, state, event)
+
+
+def _take_kept(before: Fold, state: State) -> tuple[Fold, Completed]:
+    """Of the completions kept for steps that are reached now the one that came first; and the work on it."""
+    step = next(step for step in state.stash if step in before.reached)
+    work = _begin(before.subject, state, state.stash[step])
+    work.effects = before.effects
+    work.reached = [other for other in before.reached if other != step]
+    work.stash = {other: kept for other, kept in state.stash.items() if other != step}
+    return work, state.stash[step]
 
 
 def outstanding(subject: Subject, state: State) -> tuple[Effect, ...]:
@@ -127,7 +151,7 @@ def outstanding(subject: Subject, state: State) -> tuple[Effect, ...]:
     return tuple(work.effects)
 
 
-def _started(work: Fold, state: State) -> Folded:
+def _started(work: Fold, state: State) -> State:
     if state.started_us is not None:
         raise MachineError("the instance has begun already")
     state = replace(state, started_us=work.at_us)
@@ -136,7 +160,7 @@ def _started(work: Fold, state: State) -> Folded:
     return _advance(work, state, work.enter(1, (), work.subject.scope.nested()))
 
 
-def _signalled(work: Fold, state: State, event: Signalled) -> Folded:
+def _signalled(work: Fold, state: State, event: Signalled) -> State:
     for step, wait in work.waits.items():
         if wait.name == event.name and state.root is not None:
             path = _path(work, state.root, wait.node, wait.indices)
@@ -148,9 +172,10 @@ def _signalled(work: Fold, state: State, event: Signalled) -> Folded:
     return _settle(work, state, state.root, state.ending)
 
 
-def _cancelled(work: Fold, state: State, event: CancelRequested) -> Folded:
+def _cancelled(work: Fold, state: State, event: CancelRequested) -> State:
     if state.started_us is None:
-        return _settle(work, replace(state, cancelled=event.reason), None, None)
+        reason = event.reason if state.cancelled is None else state.cancelled
+        return _settle(work, replace(state, cancelled=reason), None, None)
     if state.ending is not None:
         return _settle(work, state, None, state.ending)
     if state.root is not None:
@@ -158,35 +183,30 @@ def _cancelled(work: Fold, state: State, event: CancelRequested) -> Folded:
     return _settle(work, state, None, _cancellation(event.reason))
 
 
-def _completed(work: Fold, state: State, event: Completed) -> Folded:
+def _completed(work: Fold, state: State, event: Completed) -> State:
     key = parse_step_key(event.step)
     if event.attempt != 1 or key is None or key[0] > len(work.graph.nodes):
-        return _ignored(work, state)
+        return state
     number, indices = key
     kind = work.graph.node(number).kind
     if event.run_as != (work.subject.submitter if kind is Kind.SQL else ENGINE):
-        return _ignored(work, state)
+        return state
     if event.step in work.draining:
         work.draining = {step: cause for step, cause in work.draining.items() if step != event.step}
         return _settle(work, state, state.root, state.ending)
     if state.started_us is None:
         return _keep(work, state, event)
     if state.root is None:
-        return _ignored(work, state)
+        return state
     path = _path(work, state.root, number, indices)
     if path is Where.FUTURE:
         return _keep(work, state, event)
     if path is Where.PAST:
-        return _ignored(work, state)
+        return state
     return _advance(work, state, _climb(work, path, path[-1].delivered(work, event)))
 
 
-def _ignored(work: Fold, state: State) -> Folded:
-    """What is ignored does not move the instance's time either: it is none of its history."""
-    return state, ()
-
-
-def _keep(work: Fold, state: State, event: Completed) -> Folded:
+def _keep(work: Fold, state: State, event: Completed) -> State:
     if len(work.stash) >= STASH_COMPLETIONS:
         raise MachineError(f"more than {STASH_COMPLETIONS} completions for steps that are not reached yet")
     if event.step not in work.stash:
@@ -198,8 +218,7 @@ def _keep(work: Fold, state: State, event: Completed) -> Folded:
 def _path(work: Fold, root: Frame, number: int, indices: tuple[int, ...]) -> list[Frame] | Where:
     """The open frames from the root down to that of a key, or where the key lies that has none."""
     frame, path = root, [root]
-    route = route_to(work.graph, number)
-    for target in route[1:]:
+    for target in work.graph.route(number)[1:]:
         inner = frame.child(target, indices)
         if isinstance(inner, Where):
             return inner
@@ -225,7 +244,7 @@ def _climb(work: Fold, path: list[Frame], result: Result) -> Result:
     return result
 
 
-def _advance(work: Fold, state: State, result: Result) -> Folded:
+def _advance(work: Fold, state: State, result: Result) -> State:
     if isinstance(result, Frame):
         return _settle(work, state, result, None)
     return _settle(work, state, None, _ending(result))
@@ -245,11 +264,11 @@ def _cancellation(reason: str) -> Ending:
     return Ending("cancelled", None, Failure(reason, "cancelled", 1, "1").to_json())
 
 
-def _settle(work: Fold, state: State, root: Frame | None, ending: Ending | None) -> Folded:
+def _settle(work: Fold, state: State, root: Frame | None, ending: Ending | None) -> State:
     finished = ending is not None and not work.draining
     if finished and ending is not None:
         work.effects.append(Finish(ending.status, ending.result, ending.error))
-    settled = State(
+    return State(
         folds=work.number,
         at_us=work.at_us,
         started_us=state.started_us,
@@ -259,10 +278,9 @@ def _settle(work: Fold, state: State, root: Frame | None, ending: Ending | None)
         signals=() if ending is not None else work.signals,
         waits=work.waits,
         draining=work.draining,
-        stash=work.stash,
+        stash={} if ending is not None else work.stash,
         cancelled=state.cancelled,
     )
-    return settled, tuple(work.effects)
 
 
 def frames(state: State) -> Iterator[Frame]:

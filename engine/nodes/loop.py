@@ -15,8 +15,8 @@ pausing        abandoned                       timer dropped
 =============  ==============================  =========================================
 
 The pause (LANGUAGE.md §7): `every` counts from start to start; without it an unconditional iteration that waited for
-nothing is followed no sooner than a second after its start. An iteration that began and ended in one fold pauses whatever
-was said, be it for no time: the loop then goes on by a row of its own, so that no fold runs for ever.
+nothing is followed no sooner than a second after its start. An iteration that began and ended without taking in a row
+pauses whatever was said, be it for no time: the loop then goes on by a row of its own, so that no fold runs for ever.
 The pause's key is the loop's own with the iteration that ended appended.
 """
 
@@ -38,7 +38,7 @@ from engine.values import NULL, Names, Value
 @framed
 @dataclass(frozen=True, slots=True)
 class Open(Frame):
-    """`folded` is the number of the fold in which the iteration began; `last` the body's result while asking or pausing."""
+    """`folded` is the number of the row with which the iteration began; `last` the body's result while asking or pausing."""
 
     tag: ClassVar[str] = "loop"
     node: int
@@ -112,7 +112,20 @@ class _Again:
 
 @entered_by(Kind.LOOP)
 def enter(fold: Fold, node: Node, indices: tuple[int, ...], names: Names) -> Result:
-    before = Open(node.number, indices, 0, 0, 0, False, "body", None, NULL, names, 0, "")
+    before = Open(
+        node=node.number,
+        indices=indices,
+        iteration=0,
+        began_us=0,
+        folded=0,
+        waited=False,
+        phase="body",
+        inner=None,
+        last=NULL,
+        names=names,
+        due_us=0,
+        cause="",
+    )
     return _drive(fold, _Again(before))
 
 
@@ -179,22 +192,19 @@ def _ended(node: Node, outcome: Result) -> Result:
 
 
 def _next(fold: Fold, node: Node, loop: Open) -> Result | _Again:
-    due_us = loop.began_us + _distance_us(node, loop)
-    at_once = loop.folded == fold.number and not loop.waited
+    at_once = loop.folded == fold.number
+    # a wait that began and was dropped again in one fold has waited for nothing
+    due_us = loop.began_us + _distance_us(node, waited=loop.waited and not at_once)
     if due_us <= fold.at_us and not at_once:
         return _Again(loop)
     paused = replace(loop, phase="pausing", due_us=due_us, cause=fold.cause)
-    key = paused.pause_key()
-    early = fold.kept(key)
-    if early is not None:
-        return paused.delivered(fold, early)
-    fold.start_timer(key, due_us)
+    fold.start_timer(paused.pause_key(), due_us)
     return paused
 
 
-def _distance_us(node: Node, loop: Open) -> int:
-    """From the start of this iteration to the earliest start of the next, microseconds."""
+def _distance_us(node: Node, *, waited: bool) -> int:
+    """From the start of an iteration to the earliest start of the next, microseconds."""
     assert isinstance(node.spec, Loop)
     if node.spec.every_seconds is not None:
         return round(node.spec.every_seconds * 1_000_000)
-    return 0 if loop.waited or node.condition is not None else LOOP_PAUSE_US
+    return 0 if waited or node.condition is not None else LOOP_PAUSE_US

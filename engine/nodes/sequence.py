@@ -11,20 +11,15 @@ at item k      its child Failed or Broke       the same
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from operator import attrgetter
 from typing import ClassVar
 
 from engine.frames import Done, Fold, Frame, Result, Where, entered_by, finish, framed
-from engine.graph import ChainItem, Graph, Kind, Node
+from engine.graph import ChainItem, Kind, Node
 from engine.values import Names
-
-
-@lru_cache(maxsize=10_000)
-def _chain(graph: Graph, number: int) -> tuple[tuple[ChainItem, ...], dict[int, int]]:
-    items = graph.chain(number)
-    return items, {item.node: i for i, item in enumerate(items)}
 
 
 @framed
@@ -45,8 +40,9 @@ class At(Frame):
     def resumed(self, fold: Fold, target: int, result: Result) -> Result:
         if isinstance(result, Frame):
             return At(self.node, self.indices, target, result)
-        items, places = _chain(fold.graph, self.node)
-        return _go_on(fold, fold.graph.node(self.node), self.indices, items, places[target], result)
+        items = fold.graph.chain(self.node)
+        place = bisect_left(items, target, key=attrgetter("node"))  # in pre-order the items' numbers grow
+        return _go_on(fold, fold.graph.node(self.node), self.indices, items, place, result)
 
     def children(self) -> Iterable[Frame]:
         return (self.inner,)
@@ -54,7 +50,7 @@ class At(Frame):
 
 @entered_by(Kind.THEN)
 def enter(fold: Fold, node: Node, indices: tuple[int, ...], names: Names) -> Result:
-    items, _ = _chain(fold.graph, node.number)
+    items = fold.graph.chain(node.number)
     return _go_on(fold, node, indices, items, 0, fold.enter(items[0].node, indices, names))
 
 

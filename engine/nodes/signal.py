@@ -5,6 +5,7 @@ state      event                           becomes
 =========  ==============================  ====================================
 begins     a signal is buffered            Done with it (unless `fresh`)
 begins                                     wait noted, timer asked for, *waiting*
+begins     its name cannot be read         Failed
 waiting    a signal of its name            Done with it, timer dropped
 waiting    its timer's completion          Done, timed out
 waiting    abandoned                       wait and timer dropped
@@ -16,10 +17,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from engine.errors import Failure, MachineError
 from engine.events import Completed, Signalled
-from engine.frames import Done, Fold, Frame, Result, Wait, entered_by, finish, framed, step_key
+from engine.frames import Done, Failed, Fold, Frame, Result, Wait, entered_by, finish, framed, step_key
 from engine.graph import Kind, Node, Signal
 from engine.jsontext import dumps_string
+from engine.substitution import SubstitutionError, render_text
 from engine.values import Names, Value
 
 
@@ -30,18 +33,21 @@ class Waiting(Frame):
     node: int
     indices: tuple[int, ...]
     names: Names
+    name: str
     due_us: int | None
     cause: str
 
     def signalled(self, fold: Fold, signal: Signalled) -> Result:
         if self.due_us is not None:
             fold.drop_timer(step_key(self.node, self.indices))
-        return _done(fold.graph.node(self.node), self.names, signal.data, timed_out=False)
+        return _done(fold.graph.node(self.node), self.names, self.name, signal.data, timed_out=False)
 
     def delivered(self, fold: Fold, completed: Completed) -> Result:
+        if self.due_us is None:
+            raise MachineError(f"wait {completed.step} has no timeout")
         fold.drop_wait(completed.step)
-        fold.at_us = max(fold.at_us, self.due_us or 0)
-        return _done(fold.graph.node(self.node), self.names, "null", timed_out=True)
+        fold.at_us = max(fold.at_us, self.due_us)
+        return _done(fold.graph.node(self.node), self.names, self.name, "null", timed_out=True)
 
     def abandon(self, fold: Fold) -> None:
         step = step_key(self.node, self.indices)
@@ -61,24 +67,23 @@ def enter(fold: Fold, node: Node, indices: tuple[int, ...], names: Names) -> Res
     assert isinstance(spec, Signal)
     fold.waited = True
     step = step_key(node.number, indices)
-    timed = spec.timeout_seconds is not None
-    due_us = fold.at_us + round(spec.timeout_seconds * 1_000_000) if spec.timeout_seconds is not None else None
-    waiting = Waiting(node.number, indices, names, due_us, fold.cause)
-    early = fold.kept(step) if timed else None
-    if early is not None:
-        return waiting.delivered(fold, early)
-    buffered = None if spec.fresh else fold.take_signal(spec.name)
+    try:
+        name = render_text(spec.name, variables=fold.subject.variables, names=names)
+    except SubstitutionError as error:
+        return Failed(Failure(str(error), "substitution", node.number, step))
+    # where a completion is kept for it, the wait timed out once: what was sent later did not end it
+    buffered = None if spec.fresh else fold.take_signal(name, fold.stash.get(step))
     if buffered is not None:
-        return _done(node, names, buffered.data, timed_out=False)
-    fold.add_wait(step, Wait(node.number, indices, spec.name))
-    if due_us is not None:
+        return _done(node, names, name, buffered.data, timed_out=False)
+    fold.add_wait(step, Wait(node.number, indices, name))
+    due_us = None
+    if spec.timeout_seconds is not None:
+        due_us = fold.at_us + round(spec.timeout_seconds * 1_000_000)
         fold.start_timer(step, due_us)
-    return waiting
+    return Waiting(node.number, indices, names, name, due_us, fold.cause)
 
 
-def _done(node: Node, names: Names, data: str, *, timed_out: bool) -> Done:
-    spec = node.spec
-    assert isinstance(spec, Signal)
+def _done(node: Node, names: Names, name: str, data: str, *, timed_out: bool) -> Done:
     flag = "true" if timed_out else "false"
-    value = Value(f'{{"signal_name":{dumps_string(spec.name)},"timed_out":{flag},"data":{data}}}')
+    value = Value(f'{{"signal_name":{dumps_string(name)},"timed_out":{flag},"data":{data}}}')
     return finish(node, value, names)

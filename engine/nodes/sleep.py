@@ -18,7 +18,7 @@ from typing import ClassVar
 from engine.durations import DurationError, parse_seconds, parse_time_us
 from engine.errors import Failure
 from engine.events import Completed
-from engine.frames import Done, Failed, Fold, Frame, Result, entered_by, finish, framed, step_key
+from engine.frames import Failed, Fold, Frame, Result, entered_by, finish, framed, step_key
 from engine.graph import Kind, Node, Sleep
 from engine.limits import LONGEST_WAIT_SECONDS
 from engine.substitution import SubstitutionError, render_text
@@ -38,7 +38,9 @@ class Sleeping(Frame):
 
     def delivered(self, fold: Fold, completed: Completed) -> Result:
         fold.at_us = max(fold.at_us, self.due_us)
-        return self._slept(fold)
+        seconds = f"{(self.due_us - self.began_us) / 1_000_000:.6f}".rstrip("0").rstrip(".")
+        value = Value(f'{{"slept":true,"seconds":{seconds}}}')
+        return finish(fold.graph.node(self.node), value, self.names)
 
     def abandon(self, fold: Fold) -> None:
         fold.drop_timer(step_key(self.node, self.indices))
@@ -46,11 +48,6 @@ class Sleeping(Frame):
     def outstanding(self, fold: Fold) -> None:
         fold.cause = self.cause
         fold.start_timer(step_key(self.node, self.indices), self.due_us)
-
-    def _slept(self, fold: Fold) -> Done:
-        seconds = f"{max(0, self.due_us - self.began_us) / 1_000_000:.6f}".rstrip("0").rstrip(".")
-        value = Value(f'{{"slept":true,"seconds":{seconds}}}')
-        return finish(fold.graph.node(self.node), value, self.names)
 
 
 @entered_by(Kind.SLEEP)
@@ -61,12 +58,8 @@ def enter(fold: Fold, node: Node, indices: tuple[int, ...], names: Names) -> Res
         due_us = _due_us(fold, node, names)
     except (SubstitutionError, DurationError) as error:
         return Failed(Failure(str(error), "substitution", node.number, step))
-    sleeping = Sleeping(node.number, indices, names, fold.at_us, due_us, fold.cause)
-    early = fold.kept(step)
-    if early is not None:
-        return sleeping.delivered(fold, early)
     fold.start_timer(step, due_us)
-    return sleeping
+    return Sleeping(node.number, indices, names, fold.at_us, due_us, fold.cause)
 
 
 def _due_us(fold: Fold, node: Node, names: Names) -> int:
@@ -75,7 +68,7 @@ def _due_us(fold: Fold, node: Node, names: Names) -> int:
     if spec.seconds is not None:
         return fold.at_us + round(spec.seconds * 1_000_000)
     if spec.until is not None:
-        return parse_time_us(render_text(spec.until, variables=fold.subject.variables, names=names))
+        return max(fold.at_us, parse_time_us(render_text(spec.until, variables=fold.subject.variables, names=names)))
     seconds = parse_seconds(render_text(spec.text or "", variables=fold.subject.variables, names=names))
     if seconds > LONGEST_WAIT_SECONDS:
         raise DurationError(f"a sleep of {seconds} seconds is too long")

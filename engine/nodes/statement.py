@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from engine.errors import Failure, failure_from_json
 from engine.events import Completed
-from engine.frames import Done, Failed, Fold, Frame, Result, entered_by, finish, framed, step_key
+from engine.frames import Failed, Fold, Frame, Result, entered_by, finish, framed, step_key
 from engine.graph import Kind, Node
 from engine.substitution import SubstitutionError, render_sql
 from engine.values import NULL, Names, Value
@@ -34,7 +34,11 @@ class Running(Frame):
     cause: str
 
     def delivered(self, fold: Fold, completed: Completed) -> Result:
-        return _ended(fold, fold.graph.node(self.node), self.indices, self.names, completed)
+        node = fold.graph.node(self.node)
+        if completed.outcome == "completed":
+            value = Value(completed.result, completed.step) if completed.result is not None else NULL
+            return finish(node, value, self.names)
+        return Failed(failure_from_json(completed.error, node=self.node, step=completed.step))
 
     def abandon(self, fold: Fold) -> None:
         fold.cancel_step(step_key(self.node, self.indices))
@@ -49,9 +53,6 @@ class Running(Frame):
 @entered_by(Kind.SQL)
 def enter(fold: Fold, node: Node, indices: tuple[int, ...], names: Names) -> Result:
     step = step_key(node.number, indices)
-    early = fold.kept(step)
-    if early is not None:
-        return _ended(fold, node, indices, names, early)
     try:
         query = _query(fold, node, names)
     except SubstitutionError as error:
@@ -62,10 +63,3 @@ def enter(fold: Fold, node: Node, indices: tuple[int, ...], names: Names) -> Res
 
 def _query(fold: Fold, node: Node, names: Names) -> str:
     return render_sql(node.query or "", variables=fold.subject.variables, names=names)
-
-
-def _ended(fold: Fold, node: Node, indices: tuple[int, ...], names: Names, completed: Completed) -> Done | Failed:
-    if completed.outcome == "completed":
-        value = Value(completed.result, completed.step) if completed.result is not None else NULL
-        return finish(node, value, names)
-    return Failed(failure_from_json(completed.error, node=node.number, step=completed.step))
