@@ -15,7 +15,8 @@ No clock, no socket, no database in here: what is asked for leaves as effects an
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -47,6 +48,8 @@ from engine.values import Names, Value
 from engine.visibility import Visibility
 
 Status = Literal["pending", "running", "completed", "failed", "cancelled"]
+MANY_XIDS: Final = 16
+"""An instance with more transactions on its list has those struck off that are visible by now."""
 UNFIT_GRAPH: Final = graph_of("select 1")
 """Stands in for a graph that cannot be read; nothing of it ever runs."""
 
@@ -223,8 +226,18 @@ class Book:
         self.lsn = end_lsn
         self._moved = True
 
-    def at(self, xid: int, at_us: int, lsn: Lsn, ordinal: int) -> None:
-        """Sets where in the log the events that follow come from, when they do not come from the log itself (a scan)."""
+    @contextmanager
+    def elsewhere(self) -> Iterator[Callable[[int, int, Lsn, int], None]]:
+        """For events that do not come from the log just now (a scan, an inbox): gives what sets their transaction, time and
+        place, and takes up the log where it was.
+        """
+        here = self._xid, self._at_us, self._final_lsn, self._ordinal
+        try:
+            yield self._at
+        finally:
+            self._at(*here)
+
+    def _at(self, xid: int, at_us: int, lsn: Lsn, ordinal: int) -> None:
         self._xid, self._at_us, self._final_lsn, self._ordinal = xid, at_us, lsn, ordinal
 
     # --- rows ---------------------------------------------------------------------------------------------------
@@ -237,6 +250,9 @@ class Book:
             live = Live(self.subject(row), NEW)
         except (GraphError, BadText) as error:
             self.unfit(row, str(error))
+            return
+        except Exception as error:  # a bug of ours is the trouble of this one instance, too
+            self.unfit(row, f"{type(error).__name__}: {error}")
             return
         self._add(live)
         self.on_started(live)
@@ -318,7 +334,8 @@ class Book:
     def fold(self, live: Live, event: Event, kind: str, row_key: str) -> None:
         """Folds one event into one instance and hands out its effects, or sets it aside."""
         if self._xid and (not live.xids or live.xids[-1] != self._xid):
-            live.xids = (*live.xids, self._xid)
+            kept = live.xids if len(live.xids) < MANY_XIDS else self.visibility.still_unproven(live.xids)
+            live.xids = (*kept, self._xid)
         if live.quarantined is not None:
             self._set_aside(live, event, kind, row_key)
             return
@@ -337,11 +354,14 @@ class Book:
         self._dirty[live.key] = live
         if live.status == "pending" and live.state.started_us is not None:
             live.status, live.started_us = "running", live.state.started_us
-        for effect in effects:
-            if type(effect) is Finish:
-                self._finish(live, effect)
-            else:
-                self.dispatch(live, effect)
+        try:
+            for effect in effects:
+                if type(effect) is Finish:
+                    self._finish(live, effect)
+                else:
+                    self.dispatch(live, effect)
+        except Exception as error:  # what was not dispatched is outstanding when the instance is released
+            self.quarantine(live, f"{type(error).__name__}: {error}")
 
     def _finish(self, live: Live, effect: Finish) -> None:
         live.status, live.result, live.error = effect.status, effect.result, effect.error
@@ -366,17 +386,18 @@ class Book:
         """Folds what was set aside: `inbox` as `df.inbox` holds it, then what arrived since. May quarantine again."""
         since, live.held, live.quarantined = live.held or [], None, None
         events = {(held.lsn, held.ordinal): held for held in [*inbox, *since]}
-        here = self._xid, self._at_us, self._final_lsn, self._ordinal
-        for place in sorted(events):
-            held = events[place]
-            self.at(held.xid, held.event.at_us, held.lsn, held.ordinal)
-            if live.quarantined is None:
-                self._inbox = [
-                    entry for entry in self._inbox if entry[0] != live.key or (entry[2].lsn, entry[2].ordinal) != place
-                ]
-                self._inbox_done.append((live.key, *place))
-            self.fold(live, held.event, held.kind, held.row_key)
-        self.at(*here)
+        with self.elsewhere() as at:
+            for place in sorted(events):
+                held = events[place]
+                at(held.xid, held.event.at_us, held.lsn, held.ordinal)
+                if live.quarantined is None:
+                    self._inbox = [
+                        entry
+                        for entry in self._inbox
+                        if entry[0] != live.key or (entry[2].lsn, entry[2].ordinal) != place
+                    ]
+                    self._inbox_done.append((live.key, *place))
+                self.fold(live, held.event, held.kind, held.row_key)
         self._dirty[live.key] = live
 
     # --- checkpoints ------------------------------------------------------------------------------------------------

@@ -58,6 +58,10 @@ HEARTBEAT_SECONDS: Final = 20.0
 """Between heartbeats: each moves the slot when nothing else does, and costs an idle leader its two statements."""
 HEARTBEATS_MISSED: Final = 3
 """Heartbeats that did not come back by the log: then rows are not published, and the tables are scanned."""
+CROSS_CHECK_SECONDS: Final = 600.0
+"""Between two cross-checks of the tables with what was folded."""
+CROSS_CHECK_PATIENCE_SECONDS: Final = 1.0
+"""Between looks at whether a checkpoint has passed what a cross-check saw; a heartbeat moves it at the latest."""
 HOLD_SECONDS: Final = 5.0
 """Between statuses while the stream is held and nothing is read from it yet."""
 CATCH_UP_SECONDS: Final = 0.05
@@ -379,6 +383,23 @@ class Leadership:
             self._heartbeats_owed = 0
             self._metrics.replication_lag_seconds.set(max(0, self.now_us() - at_us) / 1_000_000)
 
+    # --- the cross-check ---------------------------------------------------------------------------------------------
+
+    async def _cross_check(self) -> None:
+        """Looks now and then whether the tables hold what the log should have brought, and folds it."""
+        while True:
+            seen = await recovery.see_unfolded(self._lookup)
+            while self.stream.protocol.progress.durable < seen.position:
+                await asyncio.sleep(CROSS_CHECK_PATIENCE_SECONDS)
+            while self.book.in_transaction:
+                await asyncio.sleep(CATCH_UP_SECONDS)
+            missed = await recovery.fold_missed(self._lookup, self.book, seen)
+            if missed:
+                self._metrics.recovered.inc("scan", by=missed)
+                log.error("rows that the log did not bring were folded from the tables", extra=fields(rows=missed))
+                self._checkpointer.poke()
+            await asyncio.sleep(CROSS_CHECK_SECONDS)
+
     # --- quarantine ---------------------------------------------------------------------------------------------------------
 
     def _release(self, live: Live) -> None:
@@ -433,6 +454,7 @@ class Leadership:
             self._checkpointer.run(),
             self._recorder.run(),
             self._beat(),
+            self._cross_check(),
             stopping.wait(),
             _awaited(self._lost),
         ]

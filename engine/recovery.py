@@ -340,22 +340,22 @@ class _History:
 async def _scan_chunk(connection: Connection, book: Book, rows: list[tuple[Any, ...]], lsn: Lsn) -> int:
     histories = await _histories(connection, rows)
     lives = {live.key: live for live in await _lives(connection, book, rows)}
-    for row in rows:
-        key, recorded_us = row[0], row[12]
-        live = lives.get(key)
-        book.at(0, recorded_us, lsn, 0)
-        if live is not None and live.in_states:
-            book.adopt(live)
-        elif str(row[13]).isdigit():
-            book.unfit(_row(row), f"the submitter, role {row[13]}, does not exist on this system")
-        else:
-            book.start(_row(row))
-        for ordinal, found in enumerate(histories[key].ordered(), 1):
-            book.at(0, found.recorded_us, lsn, ordinal)
-            if isinstance(found.row, CompletionRow):
-                book.completion(found.row)
+    with book.elsewhere() as at:
+        for row in rows:
+            live = lives.get(row[0])
+            at(0, row[12], lsn, 0)
+            if live is not None and live.in_states:
+                book.adopt(live)
+            elif str(row[13]).isdigit():
+                book.unfit(_row(row), f"the submitter, role {row[13]}, does not exist on this system")
             else:
-                book.command(found.row)
+                book.start(_row(row))
+            for ordinal, found in enumerate(histories[row[0]].ordered(), 1):
+                at(0, found.recorded_us, lsn, ordinal)
+                if isinstance(found.row, CompletionRow):
+                    book.completion(found.row)
+                else:
+                    book.command(found.row)
     return len(rows) + sum(len(history.found) for history in histories.values())
 
 
@@ -396,6 +396,58 @@ async def _commands(
     parameters = [[row[i] for row in rows] for i in (0, 1, 2)]
     cursor = await connection.execute(pgsql.SQL(query), parameters)
     return [(CommandRow(kind, *row[:6]), row[6]) for row in await cursor.fetchall()]
+
+
+# --- the cross-check --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a snapshot showed as not folded, and a position after it: once a checkpoint has passed that, all must be folded."""
+
+    position: Lsn
+    keys: list[int]
+    commands: dict[CommandKind, list[str]]
+
+
+async def see_unfolded(connection: Connection) -> Seen:
+    """A snapshot of the unfinished instances and of the commands without a mark, then a position of the log."""
+    async with connection.transaction():
+        await connection.execute("set transaction isolation level repeatable read, read only")
+        cursor = await connection.execute("select key from df.instances where status in ('pending', 'running')")
+        keys = [row[0] for row in await cursor.fetchall()]
+        commands: dict[CommandKind, list[str]] = {}
+        for kind, table, _ in _COMMANDS:
+            cursor = await connection.execute(pgsql.SQL(f"select event_id::text from df.{table} where not folded"))
+            commands[kind] = [row[0] for row in await cursor.fetchall()]
+        position = await _one(connection, "select pg_current_wal_insert_lsn()")
+    return Seen(parse_lsn(position[0]), keys, commands)
+
+
+async def fold_missed(connection: Connection, book: Book, seen: Seen) -> int:
+    """Folds what the log should have brought and did not; to be called once a checkpoint has passed `seen.position`.
+
+    Such rows are there when the publication left them out for a while. Returns their number.
+    """
+    keys = [key for key in seen.keys if key not in book.instances]
+    cursor = await connection.execute(f"{_UNFINISHED} and i.key = any (%s)", [keys])
+    rows = [row for row in await cursor.fetchall() if row[0] not in book.instances]
+    missed = await _scan_chunk(connection, book, rows, book.lsn) if rows else 0
+    for kind, table, text in _COMMANDS:
+        query = f"""
+            select c.owner, c.instance_id, i.key, {text}, c.event_id::text,
+                   (extract(epoch from c.recorded_at) * 1000000)::bigint
+              from df.{table} c
+              join df.instances i on i.submitter = c.owner and i.id = c.instance_id
+             where c.event_id = any (%s::uuid[]) and not c.folded
+        """
+        cursor = await connection.execute(pgsql.SQL(query), [seen.commands[kind]])
+        for row in await cursor.fetchall():
+            with book.elsewhere() as at:
+                at(0, row[6], book.lsn, 0)
+                book.command(CommandRow(kind, *row[:6]))
+            missed += 1
+    return missed
 
 
 # --- the inbox --------------------------------------------------------------------------------------------------------
