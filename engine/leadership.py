@@ -388,18 +388,26 @@ class Leadership:
     async def _cross_check(self) -> None:
         """Looks now and then whether the tables hold what the log should have brought, and folds it."""
         while True:
-            seen = await recovery.see_unfolded(self._lookup)
-            await self._send_heartbeat()  # its row takes the checkpoint past what was seen
-            while self.stream.protocol.progress.durable < seen.position:
-                await asyncio.sleep(CROSS_CHECK_PATIENCE_SECONDS)
-            while self.book.in_transaction:
-                await asyncio.sleep(CATCH_UP_SECONDS)
-            missed = await recovery.fold_missed(self._lookup, self.book, seen)
+            # on a connection of its own: its transaction must not be joined by what others send
+            scanner = await connect_engine(self._settings, "walflow-leader")
+            try:
+                missed = await self._cross_check_on(scanner)
+            finally:
+                await scanner.close()
             if missed:
                 self._metrics.recovered.inc("scan", by=missed)
                 log.error("rows that the log did not bring were folded from the tables", extra=fields(rows=missed))
                 self._checkpointer.poke()
             await asyncio.sleep(CROSS_CHECK_SECONDS)
+
+    async def _cross_check_on(self, scanner: Connection) -> int:
+        seen = await recovery.see_unfolded(scanner)
+        await self._send_heartbeat()  # its row takes the checkpoint past what was seen
+        while self.stream.protocol.progress.durable < seen.position:
+            await asyncio.sleep(CROSS_CHECK_PATIENCE_SECONDS)
+        while self.book.in_transaction:
+            await asyncio.sleep(CATCH_UP_SECONDS)
+        return await recovery.fold_missed(scanner, self.book, seen)
 
     # --- quarantine ---------------------------------------------------------------------------------------------------------
 
