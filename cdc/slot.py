@@ -264,6 +264,7 @@ async def start_replication(conn: Connection, slot: str, publication: str) -> PG
     Raises SlotInUse (55006), SlotLost (55000, 42704), or StreamEnded with any other SQLSTATE. An imported snapshot
     of `create_slot` must have been imported by now. In a database in SQL_ASCII the connection speaks raw bytes from
     here on, so psycopg's results on it are bytes too, should it be used for SQL again.
+    After a cancellation the connection must be closed.
     """
     # What create_slot set must not end a stream whose decoding waits for a lock on the catalogs.
     await conn.execute("set lock_timeout = 0")

@@ -27,7 +27,7 @@ import psycopg
 from psycopg import pq
 from psycopg.pq.abc import PGconn, PGresult
 
-from cdc.errors import CdcError, StreamEnded
+from cdc.errors import StreamEnded
 from cdc.limits import CLOSE_TIMEOUT_SECONDS, CONFIRM_SPACING_SECONDS, SLICE_SECONDS, UNANSWERED_STATUSES
 from cdc.lsn import Lsn
 from cdc.messages import Begin, Commit, Insert, Keepalive
@@ -178,7 +178,7 @@ class Stream:
             self._deliver_slice()
         except psycopg.Error as error:
             self._break(_lost(error))
-        except CdcError as error:
+        except Exception as error:  # ProtocolError, or a bug of ours: going on would lose a message
             self._break(error)
         if self._protocol.reply_owed:
             self.send_status()

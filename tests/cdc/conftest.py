@@ -1,4 +1,4 @@
-"""Servers with nothing of walflow in them: this package is about any database's rows."""
+"""Databases with nothing of walflow in them: this package is about any database's rows."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -7,9 +7,8 @@ from typing import Any, TypeAlias, TypeVar
 import pytest
 import uvloop
 
-from engine.embedded import EmbeddedServer, Version, available_versions
 from tests.cdc.source import Source
-from tests.servers import FAST
+from tests.servers import Cluster
 
 T = TypeVar("T")
 Run: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
@@ -20,33 +19,17 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 
 
-@pytest.fixture(scope="session")
-def servers() -> Iterator[Callable[[Version], EmbeddedServer]]:
-    """The server of a version, started when first asked for and kept for the session."""
-    running: dict[Version, EmbeddedServer] = {}
-
-    def server_for(version: Version) -> EmbeddedServer:
-        if version not in running:
-            running[version] = EmbeddedServer(version=version, settings=FAST)
-            running[version].start()
-        return running[version]
-
-    yield server_for
-    for server in running.values():
-        server.close()
-
-
 @pytest.fixture
-def source(servers: Callable[[Version], EmbeddedServer]) -> Iterator[Source]:
+def source(server18: Cluster) -> Iterator[Source]:
     """A fresh database with one published table on the newest server."""
-    with Source(servers(18)) as made:
+    with Source(server18.server) as made:
         yield made
 
 
-@pytest.fixture(params=available_versions(), ids=lambda version: f"pg{version}")
-def each_source(request: pytest.FixtureRequest, servers: Callable[[Version], EmbeddedServer]) -> Iterator[Source]:
+@pytest.fixture
+def each_source(server: Cluster) -> Iterator[Source]:
     """The same on each version: for what differs between versions."""
-    with Source(servers(request.param)) as made:
+    with Source(server.server) as made:
         yield made
 
 
