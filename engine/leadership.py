@@ -139,7 +139,7 @@ class Leadership:
 
     async def _rebuild(self, login: Login) -> tuple[Moment, PGconn, Lsn]:
         await recovery.prepare_rebuild(self._lookup, login, self._system, self._before)
-        slot = await recovery.make_slot(self._replication, self._settings.slot, drop=True)
+        slot = await recovery.make_slot(self._replication, self._settings.slot)
         scanner = await connect_engine(self._settings, "walflow-leader")
         try:
             await recovery.import_snapshot(scanner, slot.snapshot_name)

@@ -35,6 +35,7 @@ from cdc.slot import (
     check_stored_position,
     create_slot,
     drop_slot,
+    read_slot,
 )
 from engine.book import Book, HeldEvent, Live, completed
 from engine.codec import CodecError, Stored
@@ -296,9 +297,9 @@ async def _rewrite_oids(connection: Connection) -> None:
             await connection.execute(pgsql.SQL(statement))
 
 
-async def make_slot(replication: Connection, name: str, *, drop: bool) -> CreatedSlot:
-    """A new slot under the name. Raises SlotInUse, SlotNotCreated."""
-    if drop:
+async def make_slot(replication: Connection, name: str) -> CreatedSlot:
+    """A new slot under the name, in place of one that is there. Raises SlotInUse, SlotNotCreated."""
+    if await read_slot(replication, name) is not None:
         await drop_slot(replication, name)
     return await create_slot(replication, name)
 

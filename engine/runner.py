@@ -15,7 +15,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final, Literal
 
 import psycopg
@@ -200,7 +200,8 @@ class Engine:
             checkpoint=checkpoint,
         )
         try:
-            await leadership.begin(pgconn)
+            if not await self._unless_stopped(leadership.begin(pgconn)):
+                return
             self._leadership = leadership
             if not self._stopping.is_set():
                 self._role, self._reason = "leader", "leading"
@@ -209,6 +210,21 @@ class Engine:
             await leadership.run(self._stopping)
         finally:
             await leadership.close()
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Whether the work was done; it is given up when the engine is told to stop meanwhile."""
+        task = asyncio.ensure_future(work)
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                return False
+            task.result()
+            return True
+        finally:
+            for each in (task, stopped):
+                each.cancel()
+            await asyncio.gather(task, stopped, return_exceptions=True)
 
     # --- what is shown ----------------------------------------------------------------------------------------------------
 
