@@ -69,7 +69,8 @@ begin
     return 'exists';
   end if;
 
-  perform pg_catalog.set_config('df.in_workflow', 'true', true), pg_catalog.set_config('df.instance_id', p_instance_id, true);
+  v_json := pg_catalog.set_config('df.in_workflow', 'true', true);
+  v_json := pg_catalog.set_config('df.instance_id', p_instance_id, true);
 
   if p_rows then
     for v_row in execute p_query loop
@@ -100,7 +101,8 @@ begin
   set constraints all immediate;
   execute 'close all';
   unlisten *;
-  perform pg_catalog.pg_advisory_unlock_all();
+  if pg_catalog.pg_advisory_unlock_all() is null then  -- a condition costs a fifth of a perform
+  end if;
   if pg_catalog.pg_my_temp_schema() operator(pg_catalog.<>) 0 then
     discard temp;
   end if;
