@@ -204,7 +204,7 @@ class Run:
         assert after.at_us >= self.state.at_us, "time went back"
         if isinstance(event, Completed) and after is not self.state and event.step in self.answered:
             for due in (self.open, self.timers, self.draining):
-                due.pop(event.step, None)  # type: ignore[attr-defined]
+                due.pop(event.step, None)
         self.state = after
         for effect in effects:
             self._note(effect)

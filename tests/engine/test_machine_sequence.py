@@ -8,6 +8,7 @@ import pytest
 
 from engine import machine
 from engine.effects import Execute, Finish
+from engine.errors import MachineError
 from engine.events import Completed
 from engine.limits import ERROR_MESSAGE_CHARACTERS
 from tests.engine.machinery import ROLE, Run, cell, join, loop, named, node, race, rows, run, seq, sleep, sql, wait
@@ -185,7 +186,8 @@ def test_an_attempt_other_than_the_first_is_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    "step", ["", "0", "1.", ".1", "01", "1.01", "1.0", "-1", "1e3", "99", "1.1", "1.1.1", "²", "１", "9" * 400, "1 "]
+    "step",
+    ["", "0", "1.", ".1", "01", "1.01", "1.0", "-1", "1e3", "99", "1.1", "1.1.1", "²", "\uff11", "9" * 400, "1 "],
 )
 def test_a_key_that_is_nobodys_changes_nothing(step: str) -> None:
     begun = run("select 1").done(step)
@@ -249,7 +251,7 @@ def test_more_kept_completions_than_the_limit_are_an_error_and_change_nothing(mo
     monkeypatch.setattr(machine, "STASH_COMPLETIONS", 2)
     begun = run(loop(sql("a"))).done("2.5").done("2.6")
     state = begun.state
-    with pytest.raises(machine.MachineError, match="more than 2 completions"):
+    with pytest.raises(MachineError, match="more than 2 completions"):
         begun.done("2.7")
     assert begun.state is state
 
