@@ -70,6 +70,8 @@ class Live:
     quarantined: str | None = None
     held: list[HeldEvent] | None = None
     """While a release reads the inbox: events that arrived since, folded after it."""
+    unread: bool = False
+    """Its stored state is of no version that this engine reads: nothing is folded over it, and it is not written over."""
 
     @property
     def key(self) -> int:
@@ -172,7 +174,7 @@ class Book:
         self._xid = 0
         self._final_lsn = NO_LSN
         self._ordinal = 0
-        self._unresolved: list[CommandRow] = []
+        self._unresolved: list[tuple[int, CommandRow]] = []
 
     # --- the log ------------------------------------------------------------------------------------------------
 
@@ -214,15 +216,11 @@ class Book:
             self.on_heartbeat(row, self._at_us)
 
     def commit(self, end_lsn: Lsn) -> None:
-        """The transaction is complete: commands that came before their instance's row find it now, or never will."""
+        """The transaction is complete: commands whose instance did not come with it are for nobody."""
         self._in_transaction = False
         if self._skipping:
             return
-        unresolved, self._unresolved = self._unresolved, []
-        for row in unresolved:
-            key = self._by_id.get((row.owner, row.instance_id))
-            if key is not None:
-                self._apply_command(row, self.instances[key])
+        self._unresolved.clear()
         self.lsn = end_lsn
         self._moved = True
 
@@ -257,6 +255,19 @@ class Book:
         self._add(live)
         self.on_started(live)
         self.fold(live, Started(row.event_id, self._at_us), "instance", str(row.key))
+        if self._unresolved:
+            self._resolve(live)
+
+    def _resolve(self, live: Live) -> None:
+        """Commands that stood before their instance's row in one transaction: now, so that later ones come after them."""
+        here, waiting, self._unresolved = self._ordinal, self._unresolved, []
+        for ordinal, row in waiting:
+            if (row.owner, row.instance_id) == (live.subject.submitter, live.subject.id):
+                self._ordinal = ordinal
+                self._apply_command(row, live)
+            else:
+                self._unresolved.append((ordinal, row))
+        self._ordinal = here
 
     def subject(self, row: InstanceRow) -> Subject:
         """What stays the same about an instance. Raises GraphError and BadText."""
@@ -274,9 +285,14 @@ class Book:
                 "sys_label": readable(row.label),
             },
             scope=Names({"input": Value(given if given is not None else "null")}),
-            loop_iterations=int(self.settings.get("loop_iterations", "0")),
-            composite_bytes=int(self.settings.get("composite_result_bytes", "16777216")),
+            loop_iterations=self._limit("loop_iterations", 0),
+            composite_bytes=self._limit("composite_result_bytes", 16_777_216),
         )
+
+    def _limit(self, name: str, default: int) -> int:
+        """A number of df.settings; what an administrator mistyped there must not stop every instance."""
+        value = self.settings.get(name, "")
+        return int(value) if value.isascii() and value.isdigit() else default
 
     def unfit(self, row: InstanceRow, message: str) -> None:
         """A row that no trigger let through (or a newer one did): the instance fails, with the reason."""
@@ -304,7 +320,7 @@ class Book:
         if key is None:
             key = self._by_id.get((row.owner, row.instance_id))
             if key is None:
-                self._unresolved.append(row)
+                self._unresolved.append((self._ordinal, row))
                 return
         live = self.instances.get(key)
         # the row says whose instance it means, and the trigger has checked that the writer may
@@ -319,7 +335,7 @@ class Book:
             case "cancellation":
                 self.fold(live, CancelRequested(row.event_id, self._at_us, row.text), row.kind, row_key)
             case "release":
-                if live.quarantined is not None and live.held is None:
+                if live.quarantined is not None and live.held is None and not live.unread:
                     live.held = []
                     self.on_release(live)
 
@@ -427,6 +443,8 @@ class Book:
             change = _status_change(live)
             if change is not None:
                 changes.append(change)
+            if live.unread:
+                continue
             if not live.state.finished:
                 states.append((live.key, encode(live.state, live.subject.scope)))
             elif live.in_states:
@@ -466,7 +484,9 @@ class Book:
         marks, self._marks = self._marks, cut.marks
         self._marks.extend(marks)
         self._dirty = {**{live.key: live for live in cut.lives}, **self._dirty}
-        self._inbox = [*cut.inbox, *self._inbox]
+        released = {(key, lsn, ordinal) for key, lsn, ordinal in self._inbox_done}
+        still = [entry for entry in cut.inbox if (entry[0], entry[2].lsn, entry[2].ordinal) not in released]
+        self._inbox = [*still, *self._inbox]
         self._inbox_done = [*cut.inbox_done, *self._inbox_done]
         self._moved = True
 

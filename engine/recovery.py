@@ -240,6 +240,7 @@ def _live(book: Book, row: tuple[Any, ...], stored: Stored | CodecError | None, 
             return None
         raise WalflowError(f"instance {row[2]} ran and its row cannot be read any more: {error}") from error
     state: State = NEW
+    unread = False
     try:
         if isinstance(stored, CodecError):
             raise stored
@@ -247,9 +248,11 @@ def _live(book: Book, row: tuple[Any, ...], stored: Stored | CodecError | None, 
             state = stored.state(subject.scope, results)
     except CodecError as error:
         quarantined = quarantined or f"CodecError: {error}"
+        unread = True
     live = Live(subject, state, status=status, started_us=started_us, in_states=stored is not None)
     live.quarantined = quarantined
     live.stored_status = (status, row[10])
+    live.unread = unread
     return live
 
 
