@@ -6,7 +6,8 @@ import argparse
 import signal
 import sys
 import time
-from typing import Final
+from types import FrameType
+from typing import Final, NoReturn
 
 import psycopg
 
@@ -15,6 +16,7 @@ from engine.demo.screen import Screen
 from engine.demo.stage import NotAsItMust, Stage
 from engine.embedded import EmbeddedError
 
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 AS_IT_MUST: Final = 0
 WRONG: Final = 1
 INTERRUPTED: Final = 130
@@ -28,8 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--fast", action="store_true", help="shorter waits, for use as a test")
     pace = FAST if parser.parse_args(arguments).fast else DEFAULT
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # clean up as after Ctrl-C
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
     screen = Screen()
     try:
         _perform(screen, pace)
@@ -37,6 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
         screen.line("\ninterrupted; nothing is left behind", "bold")
         return INTERRUPTED
     return _verdict(screen)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Cleans up, whichever signal it was; further ones must not disturb that."""
+    for further in SIGNALS:
+        signal.signal(further, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _perform(screen: Screen, pace: Pace) -> None:

@@ -191,9 +191,7 @@ class Play:
 
     def _crash(self) -> None:
         pace = self._pace
-        self._screen.scene(
-            "4. kill -9", "A loop writes 1, 2, 3 … into a table without any key, and the engine dies twice on the way."
-        )
+        self._screen.scene("4. kill -9", "A loop writes 1, 2, 3 … into a table without any key; the engine dies twice.")
         self._stage.type("create table ledger (n int, backend int);")
         short, long = 2, pace.iterations - 1
         text = _LEDGER.replace(":last", str(pace.iterations)).replace(":slow", str(long))
@@ -331,8 +329,8 @@ insert into df.instances (id, label, input, graph) values (
 
 _RACE: Final = """df.race(
     df.seq(df.wait_for_signal('approve', :timeout) |=> 'answer',
-           $$insert into decisions
-             select :n, 'approved by ' || ($answer::json -> 'data' ->> 'by')$$),
+           $$insert into decisions select :n,
+               'approved by ' || ($answer::json -> 'data' ->> 'by')$$),
     df.seq(df.sleep(:sleep),
            $$insert into decisions values (:n, 'expired')$$))"""
 
@@ -376,9 +374,11 @@ insert into df.instances (id, label, graph) values (
   $$insert into trail values ('prefix')$$
   ~> df.loop(
        $$insert into trail values ('outer')$$
-       ~> df.loop($$insert into trail values ('inner')$$,
-                  $$select count(*) % 3 <> 0 from trail where what = 'inner'$$)
-       ~> ($$insert into trail values ('left')$$ & $$insert into trail values ('right')$$),
+       ~> df.loop(
+            $$insert into trail values ('inner')$$,
+            $$select count(*) % 3 > 0 from trail where what = 'inner'$$)
+       ~> ($$insert into trail values ('left')$$
+           & $$insert into trail values ('right')$$),
        $$select count(*) < 3 from trail where what = 'outer'$$)
   ~> $$insert into trail values ('suffix')$$
 );

@@ -147,9 +147,9 @@ def _shown(value: object) -> str:
 
 
 def _console() -> Console:
-    """Standard output, with what its encoding cannot say replaced."""
+    """Standard output, line by line also into a pipe, with what its encoding cannot say replaced."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+        sys.stdout.reconfigure(errors="replace", line_buffering=True)
     console = Console(highlight=False)
     console.width = min(console.width, WIDEST) if console.is_terminal else WIDEST
     return console

@@ -137,11 +137,12 @@ class Story:
     def _leaf(self, node: Node, begun: int, place: str) -> Text:
         deeds = self.deeds[node.number]
         mark = self._mark(deeds, begun)
-        parts = [(f"{mark} ", STYLES[mark]), (place, "dim"), (what(node), "dim" if mark in "○⊘" else "")]
-        if deeds.count > 1:
-            parts.append((f"  {deeds.count} times", "bold"))
+        parts = [(f"{mark} ", STYLES[mark])]
         if deeds.count:
-            parts.append((f"  {deeds.last_seconds:.3f} s", "cyan"))
+            parts.append((f"{deeds.last_seconds:.3f} s  ", "cyan"))
+        if deeds.count > 1:
+            parts.append((f"{deeds.count} times  ", "bold"))
+        parts += [(place, "dim"), (what(node), "dim" if mark in "○⊘" else "")]
         if deeds.note:
             parts.append((f"  {deeds.note}", "cyan"))
         return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
