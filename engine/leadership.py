@@ -34,7 +34,7 @@ from engine import recovery
 from engine.book import Book, Live
 from engine.checkpoint import FENCED, Checkpointer
 from engine.config import Settings
-from engine.connect import connect_engine
+from engine.connect import connect
 from engine.effects import CancelStep, DropTimer, Effect, Execute, Finish, StartTimer
 from engine.errors import Fenced, LeadershipLost
 from engine.executors.login import Login
@@ -117,8 +117,8 @@ class Leadership:
     async def begin(self, pgconn: PGconn | None) -> None:
         """Loads the checkpoint and catches up; with no started stream, makes a slot and scans the tables."""
         self.epoch = await recovery.take_over(self._main, scanning=pgconn is None)
-        self._lookup = await connect_engine(self._settings, "walflow-leader")
-        self._writer = await connect_engine(self._settings, "walflow-leader", f"-c lock_timeout={LOCK_TIMEOUT_MS}")
+        self._lookup = await connect(self._settings.dsn, "walflow-leader")
+        self._writer = await connect(self._settings.dsn, "walflow-leader", f"-c lock_timeout={LOCK_TIMEOUT_MS}")
         login = Login(self._settings.step_dsn, self._settings.step_passfile, self._lookup)
         if pgconn is None:
             moment, pgconn, stored = await self._rebuild(login)
@@ -140,7 +140,7 @@ class Leadership:
     async def _rebuild(self, login: Login) -> tuple[Moment, PGconn, Lsn]:
         await recovery.prepare_rebuild(self._lookup, login, self._system, self._before)
         slot = await recovery.make_slot(self._replication, self._settings.slot)
-        scanner = await connect_engine(self._settings, "walflow-leader")
+        scanner = await connect(self._settings.dsn, "walflow-leader")
         try:
             await recovery.import_snapshot(scanner, slot.snapshot_name)
             pgconn = await start_replication(self._replication, self._settings.slot, self._settings.publication)
@@ -389,7 +389,7 @@ class Leadership:
         """Looks now and then whether the tables hold what the log should have brought, and folds it."""
         while True:
             # on a connection of its own: its transaction must not be joined by what others send
-            scanner = await connect_engine(self._settings, "walflow-leader")
+            scanner = await connect(self._settings.dsn, "walflow-leader")
             try:
                 missed = await self._cross_check_on(scanner)
             finally:

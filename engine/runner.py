@@ -23,11 +23,11 @@ import uvloop
 from psycopg.pq.abc import PGconn
 
 from cdc.errors import SlotInUse
-from cdc.lsn import format_lsn
-from cdc.slot import SystemIdentity, connect_replication, identify_system, read_slot, start_replication
+from cdc.lsn import format_lsn, parse_lsn
+from cdc.slot import SlotState, SystemIdentity, connect_replication, identify_system, read_slot, start_replication
 from engine import recovery
 from engine.config import Settings
-from engine.connect import connect_engine
+from engine.connect import connect
 from engine.doctor import diagnose, failed
 from engine.errors import Fenced, LeadershipLost, Unfit
 from engine.leadership import Leadership, is_loss
@@ -46,8 +46,6 @@ STANDBY_SECONDS: Final = 1.0
 FIRST_DELAY_SECONDS: Final = 0.2
 LONGEST_DELAY_SECONDS: Final = 10.0
 """Between tries to reach the server; doubled each time."""
-GIVE_UP_STOPPING_SECONDS: Final = 30.0
-"""Beyond the grace period, an orderly stop that takes longer is given up: stopping at once is safe too."""
 
 
 def run(settings: Settings) -> int:
@@ -127,7 +125,7 @@ class Engine:
     async def _try_to_lead(self) -> bool:
         """Connects, checks, waits for the slot, leads. Returns when told to stop; True if it led for a while."""
         await self._check_fitness()
-        main = await connect_engine(self._settings, "walflow-standby")
+        main = await connect(self._settings.dsn, "walflow-standby")
         try:
             self._metrics.server_version = main.info.parameter_status("server_version") or ""
             replication = await connect_replication(self._settings.replication_dsn, application_name="walflow-standby")
@@ -160,16 +158,23 @@ class Engine:
                 else:
                     await self._lead(main, replication, system, *started)
                     return True
-            self._stand_by(slot is not None and slot.active)
+            await self._stand_by(main, slot)
             await self._pause(STANDBY_SECONDS)
         return False
 
-    def _stand_by(self, held: bool) -> None:
+    async def _stand_by(self, main: Connection, slot: SlotState | None) -> None:
+        """Another engine holds the slot. Its figures are shown here as well: a dead leader shows none."""
         if self._role != "standby":
             log.info("standing by: another engine holds the slot", extra=fields(slot=self._settings.slot))
         if not self._stopping.is_set():
             self._role, self._reason = "standby", "another engine holds the slot"
-        self._metrics.slot_active.set(1 if held else 0)
+        cursor = await main.execute("select pg_current_wal_lsn()")
+        row = await cursor.fetchone()
+        assert row is not None
+        self._metrics.slot_active.set(1 if slot is not None and slot.active else 0)
+        self._metrics.slot_wal_status.set_only(slot.wal_status or "" if slot is not None else "")
+        if slot is not None and slot.restart_lsn is not None:
+            self._metrics.slot_retained_wal_bytes.set(max(0, parse_lsn(row[0]) - slot.restart_lsn))
 
     async def _claim(
         self, main: Connection, replication: Connection, system: SystemIdentity

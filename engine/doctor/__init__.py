@@ -11,9 +11,9 @@ import psycopg
 
 from cdc.limits import OLDEST_SERVER_VERSION
 from engine.config import Settings
+from engine.connect import Connection
 from engine.doctor import installation, server
 from engine.doctor.findings import (
-    Connection,
     Finding,
     Severity,
     failed,

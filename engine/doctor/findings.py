@@ -12,12 +12,11 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg import pq
 from psycopg import sql as pgsql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
-Connection = psycopg.AsyncConnection[Any]
+from engine.connect import Connection, connect, connect_timeout
 
 APPLICATION_NAME: Final = "walflow-cli"
-CONNECT_TIMEOUT_SECONDS: Final = 10
 WHERE: Final[LiteralString] = "select current_database(), pg_postmaster_start_time()"
 """Two connections with the same answer are in the same database of the same server."""
 
@@ -71,11 +70,7 @@ def failed(findings: Iterable[Finding]) -> list[Finding]:
 @asynccontextmanager
 async def logged_in(dsn: str, **keywords: str) -> AsyncIterator[Connection]:
     """Connect with a search_path that nobody else's schema is in (ROLES rule 12)."""
-    given = conninfo_to_dict(dsn)
-    options = f"{given.get('options') or ''} -c search_path=pg_catalog,pg_temp".strip()
-    ours = {"options": options, "application_name": APPLICATION_NAME, "connect_timeout": connect_timeout(dsn)}
-    ours["client_encoding"] = "UTF8"  # else names come as bytes where the database is in SQL_ASCII
-    conn = await psycopg.AsyncConnection.connect(make_conninfo(dsn, **ours, **keywords), autocommit=True)
+    conn = await connect(dsn, APPLICATION_NAME, **keywords)
     try:
         yield conn
     finally:
@@ -96,11 +91,6 @@ def lost_connection(error: psycopg.Error) -> Finding:
     """The connection broke while we were looking."""
     what = f"the connection was lost: {one_line(error)}"
     return Finding(condition="connection", severity=Severity.ERROR, what=what, repair="look again", away=True)
-
-
-def connect_timeout(dsn: str) -> str:
-    """Return the connection string's own time-out, in seconds, or ours."""
-    return str(conninfo_to_dict(dsn).get("connect_timeout") or CONNECT_TIMEOUT_SECONDS)
 
 
 def one_line(error: Exception) -> str:

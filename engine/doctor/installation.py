@@ -9,9 +9,9 @@ import psycopg
 
 from cdc.slot import check_publication as publication_problems
 from engine.config import Settings
+from engine.connect import Connection
 from engine.doctor.findings import (
     WHERE,
-    Connection,
     Finding,
     fail,
     logged_in,

@@ -12,10 +12,10 @@ from cdc.errors import LossReason, SlotLost
 from cdc.lsn import parse_lsn
 from cdc.slot import SlotState, connect_replication
 from engine.config import Settings
+from engine.connect import Connection
 from engine.doctor.findings import (
     APPLICATION_NAME,
     WHERE,
-    Connection,
     Finding,
     fail,
     failed,
