@@ -474,7 +474,7 @@ def _seconds(draft: _Draft, options: dict[str, str], key: str) -> int | float | 
     if key not in options:
         return None
     value = read_tree(options[key])
-    seconds = as_seconds(value) if isinstance(value, Number) else None
+    seconds = as_seconds(_unsigned_zero(value)) if isinstance(value, Number) else None
     if seconds is None:
         raise draft.wrong(f"{key} is not a number of seconds from 0 to {MAX_SECONDS}")
     return seconds
@@ -493,6 +493,12 @@ def as_seconds(text: str) -> int | float | None:
     if seconds > MAX_SECONDS:
         return None
     return int(text) if text.isdigit() else float(seconds)
+
+
+def _unsigned_zero(number: str) -> str:
+    """A JSON number, `-0` as the `0` that jsonb makes of it."""
+    is_zero = not re.split("[eE]", number, maxsplit=1)[0].strip("-0.")
+    return number.removeprefix("-") if is_zero else number
 
 
 _TIMESTAMP = re.compile(
@@ -515,8 +521,7 @@ def _is_timestamp(text: str) -> bool:
         return False
     if hour == 24:  # the end of a day, which timestamptz takes
         return minute == second == fraction == 0 and zone_hour <= 15 and zone_minute <= 59
-    in_range = hour < 24 and minute <= 59 and (second <= 59 or (second == 60 and fraction == 0))
-    return in_range and zone_hour <= 15 and zone_minute <= 59
+    return hour < 24 and minute <= 59 and second <= 60 and zone_hour <= 15 and zone_minute <= 59
 
 
 def _sleep(draft: _Draft) -> Sleep:
