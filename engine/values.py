@@ -7,7 +7,7 @@ parsed only where something refers to it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Value:
     """A result as JSON text; `step` names the completion that holds the same text, if one does."""
 
     text: str
-    step: str | None = None
+    step: str | None = field(default=None, compare=False)
 
 
 NULL = Value("null")
