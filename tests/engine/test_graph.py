@@ -292,6 +292,7 @@ def test_a_signal_has_a_name_and_may_have_a_timeout_and_be_fresh() -> None:
     assert one("SIGNAL", {"signal_name": "a"}) == Signal(name="a")
     given = {"signal_name": "a ä", "timeout_seconds": 60, "fresh": True, "else": 1}
     assert one("SIGNAL", given) == Signal(name="a ä", timeout_seconds=60, fresh=True)
+    assert one("SIGNAL", '{"signal_name":"a","timeout_seconds":-0.0}').timeout_seconds == 0
     nulls = {"signal_name": "a", "timeout_seconds": None, "fresh": None}
     assert one("SIGNAL", nulls) == Signal(name="a")
     assert one("SIGNAL", {"signal_name": "$" + "x" * 300}).name == "$" + "x" * 300
