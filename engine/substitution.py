@@ -102,10 +102,8 @@ def render_text(text: str, *, variables: Mapping[str, str], names: Mapping[str, 
     text, inserted = _with_variables(text, variables)
     if "$" not in text:
         return text
-    if inserted is NOTHING_INSERTED and len(text) <= CACHED_CHARACTERS:
-        cut = _cut_text_cached(text)
-    else:
-        cut = _cut_text(text, inserted)
+    keeps = inserted is NOTHING_INSERTED and len(text) <= CACHED_CHARACTERS
+    cut = _cut_text_cached(text) if keeps else _cut_text(text, inserted)
     return _filled(text, cut, names, _text_piece)
 
 
