@@ -110,7 +110,9 @@ begin
     deallocate all;
   end if;
   reset all;
-  set role none;
+  if current_user operator(pg_catalog.<>) session_user then
+    set role none;
+  end if;
 
   -- a database in SQL_ASCII checks nothing, and the log is read as UTF-8
   if pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'SQL_ASCII' then
