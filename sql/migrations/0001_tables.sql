@@ -24,6 +24,16 @@ begin atomic
 end;
 comment on function df.my_roles() is 'api: the OIDs of all roles whose privileges the caller has';
 
+-- The same as the keys of a JSON object. Policies look the owner up in it; why in this form, 0002_guards.sql says.
+create function df.my_role_keys()
+  returns jsonb
+  language sql stable parallel safe
+begin atomic
+  select pg_catalog.jsonb_object_agg(r.oid::pg_catalog.int4, true)
+    from pg_catalog.unnest(df.my_roles()) as r(oid);
+end;
+comment on function df.my_role_keys() is 'api: the OIDs of all roles whose privileges the caller has, as the keys of an object';
+
 -- Time-ordered (index locality), 48 bits of milliseconds and 96 random bits.
 create function df.new_id()
   returns text
@@ -82,7 +92,8 @@ create table df.instances (
   constraint status_is_known check (status in ('pending', 'running', 'completed', 'failed', 'cancelled')),
   constraint graphs_fit check (octet_length(graph) <= 16777216),
   constraint labels_fit check (octet_length(label) <= 1000),
-  constraint inputs_fit check (octet_length(input::text) <= 16777216)
+  constraint inputs_fit check (octet_length(input::text) <= 16777216),
+  constraint snapshots_of_variables_fit check (octet_length(vars::text) <= 16777216)
 ) with (fillfactor = 70);
 comment on table df.instances is 'One row starts a workflow.';
 
@@ -152,7 +163,11 @@ create table df.completions (
   constraint step_keys_fit check (octet_length(step) <= 500),
   constraint attempts_count_from_one check (attempt >= 1),
   constraint results_fit check (octet_length(result::text) <= 16777216),
-  constraint errors_fit check (octet_length(error::text) <= 1048576)
+  constraint errors_fit check (octet_length(error::text) <= 1048576),
+  -- no trigger sets them; a table scan counts with them, in microseconds that must be a date everywhere
+  constraint times_are_real check (
+    started_at between '1970-01-01 00:00+00' and '2200-01-01 00:00+00'
+    and recorded_at between '1970-01-01 00:00+00' and '2200-01-01 00:00+00')
 );
 comment on table df.completions is 'How each attempt of each step ended; the history of a workflow.';
 comment on column df.completions.note is 'What a reader of the history should know, such as that the step ran at least once.';
@@ -179,12 +194,13 @@ comment on table df.heartbeats is 'Inserted and deleted in one transaction: only
 create table df.vars (
   owner regrole not null default df.me()::regrole,
   name  text not null,
-  value text not null,
+  value text,
   constraint variables_are_named_within_their_owner primary key (owner, name),
   constraint variable_names_are_identifiers check (name ~ '^[A-Za-z_][A-Za-z0-9_]*$' and octet_length(name) <= 200),
   constraint variables_fit check (octet_length(value) <= 1048576)
 );
 comment on table df.vars is 'Variables; an instance takes a snapshot of its submitter''s at the INSERT.';
+comment on column df.vars.value is 'NULL removes the row: nobody may DELETE, because whoever may can lock the table against all others.';
 
 create table df.progress (
   submitted_by regrole not null,

@@ -283,7 +283,7 @@ create function df.unsetvar(name text)
 as $$
 begin
   perform df.refuse_in_workflow('unsetvar');
-  delete from df.vars v where v.owner = df.me() and v.name = unsetvar.name;
+  update df.vars v set value = null where v.owner = df.me() and v.name = unsetvar.name;
 end
 $$;
 comment on function df.unsetvar(text) is 'api: removes a variable of the caller';
@@ -295,7 +295,7 @@ create function df.clearvars()
 as $$
 begin
   perform df.refuse_in_workflow('clearvars');
-  delete from df.vars v where v.owner = df.me();
+  update df.vars v set value = null where v.owner = df.me();
 end
 $$;
 comment on function df.clearvars() is 'api: removes all variables of the caller';
