@@ -202,6 +202,7 @@ class Leadership:
                 login,
                 connections=self._settings.step_connections,
                 per_role=self._settings.step_connections_per_role,
+                on_lost=self._end,
             ),
             recorder=self._recorder,
             epoch=self.epoch,

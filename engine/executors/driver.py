@@ -23,6 +23,8 @@ from engine.errors import clip
 from engine.limits import ERROR_DETAIL_CHARACTERS, ERROR_MESSAGE_CHARACTERS
 
 WRAPPER: Final = b"walflow_step"
+CANCEL_AGAIN_SECONDS: Final = 1.0
+"""Before a cancel request is sent again: one that comes before its statement has begun is lost."""
 PREPARE: Final = b"select df.step($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)"
 
 _FIELD = pq.DiagnosticField
@@ -49,6 +51,7 @@ class Answer:
 
     rows: tuple[tuple[str | None, ...], ...] = ()
     columns: tuple[str, ...] = ()
+    types: tuple[int, ...] = ()
     affected: int | None = None
     error: ServerError | None = None
     lost: bool = False
@@ -62,7 +65,7 @@ class StepConnection:
 
     __slots__ = (
         "_affected", "_columns", "_connection", "_done", "_error", "_loop", "_on_idle_loss", "_pgconn", "_pipeline", "_rows",
-        "_socket", "_writing", "closed", "idle_since", "pid", "spoilt",
+        "_socket", "_types", "_writing", "closed", "idle_since", "pid", "spoilt",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +91,7 @@ class StepConnection:
     def _clear(self) -> None:
         self._rows: tuple[tuple[str | None, ...], ...] = ()
         self._columns: tuple[str, ...] = ()
+        self._types: tuple[int, ...] = ()
         self._affected: int | None = None
         self._error: ServerError | None = None
 
@@ -116,16 +120,20 @@ class StepConnection:
         self._begin(done)
         self._send(lambda: self._pgconn.send_prepare(WRAPPER, PREPARE))
 
-    def execute(self, query: bytes, parameters: Sequence[bytes | None], done: Done) -> None:
-        """Runs one statement on its own, outside any transaction block."""
+    def execute(
+        self, query: bytes, parameters: Sequence[bytes | None], done: Done, types: Sequence[int] | None = None
+    ) -> None:
+        """Runs one statement on its own, outside any transaction block. `types` are OIDs."""
         self._begin(done)
-        self._send(lambda: self._pgconn.send_query_params(query, parameters))
+        self._send(lambda: self._pgconn.send_query_params(query, parameters, types))
 
     def cancel(self) -> None:
-        """Asks the server to stop what runs, from a thread (libpq's call blocks). The connection is of no use afterwards."""
+        """Asks the server to stop what runs, until it has. The connection is of no use afterwards."""
         self.spoilt = True
-        request = self._pgconn.get_cancel()
-        self._loop.run_in_executor(None, _cancel, request)
+        if not self.closed and self._done is not None:
+            # from a thread, since libpq's call blocks
+            self._loop.run_in_executor(None, _cancel, self._pgconn.get_cancel())
+            self._loop.call_later(CANCEL_AGAIN_SECONDS, self.cancel)
 
     def close(self) -> None:
         if not self.closed:
@@ -187,6 +195,7 @@ class StepConnection:
     def _take(self, result: PGresult) -> None:
         status = result.status
         if status == _STATUS.TUPLES_OK:
+            self._types = tuple(result.ftype(c) for c in range(result.nfields))
             self._columns = tuple(_text(result.fname(c)) or "" for c in range(result.nfields))
             self._rows = tuple(
                 tuple(_text(result.get_value(r, c)) for c in range(result.nfields)) for r in range(result.ntuples)
@@ -206,7 +215,7 @@ class StepConnection:
             self.close()
         self.idle_since = self._loop.time()
         if done is not None:
-            done(self, Answer(self._rows, self._columns, self._affected, self._error, lost))
+            done(self, Answer(self._rows, self._columns, self._types, self._affected, self._error, lost))
 
     def _lose(self, error: psycopg.Error | None) -> None:
         if self.closed:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from engine.errors import WalflowError
+from engine.errors import LeadershipLost, WalflowError
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -63,7 +63,7 @@ class Login:
         """A connection as `role`, after the role's other backends of ours are gone:
         all of them with `end_all`, else those with the process ids in `end`.
 
-        Raises LoginRefused, and psycopg's errors.
+        Raises LoginRefused, psycopg's errors, and LeadershipLost when the engine's own connection is gone.
         """
         name = await self._name(role)
         connection = await psycopg.AsyncConnection.connect(
@@ -79,7 +79,10 @@ class Login:
         return connection
 
     async def _name(self, role: int) -> str:
-        row = await (await self._lookup.execute(_ROLE, [role])).fetchone()
+        try:
+            row = await (await self._lookup.execute(_ROLE, [role])).fetchone()
+        except psycopg.OperationalError as error:
+            raise LeadershipLost(f"the engine's connection is gone: {error}") from error
         if row is None:
             raise LoginRefused(f"the submitter, role with OID {role}, does not exist any more")
         if not row[1]:

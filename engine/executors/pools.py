@@ -4,6 +4,9 @@ Theory of operation. A *job* waits in its role's queue for a connection, is run 
 first connection ends the role's other backends that a walflow opened in this database, and waits until they are gone, before
 any other is opened: from then on whatever an earlier engine had in flight has either committed or never will. The same is
 done for one backend whose connection died under a job (`suspect`): the job waits until that backend is seen gone.
+
+A connection that cannot be had is no step's failure as long as the role has others. Without any it is tried for a while, and
+then the role's jobs are refused. The engine's own connection being gone is neither: `on_lost` ends the leadership.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from engine.errors import LeadershipLost, WalflowError
 from engine.executors.driver import Answer, ServerError, StepConnection
 from engine.executors.login import Login, LoginRefused
 from engine.limits import TRANSIENT_REPETITIONS
@@ -24,16 +29,23 @@ LONGEST_REST_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 60.0
 """After that an idle connection is closed."""
 SWEEP_SECONDS: Final = 10.0
+LONGEST_COUNT_WITH_OTHERS: Final = 5
+"""Failures to connect that count towards the backoff while the role has other connections: it tries about once a second."""
+NO_RIGHT: Final = ("42501", "42883", "3F000")
+"""What making the wrapper says to a role that df was taken from."""
 FIRST_JOBS_EVERY: Final = 4
 """Of so many connections that a role's queue is given, one goes to an instance that has not begun."""
 GRANT: Final = "select df.grant_usage(role) gives a role what it needs"
 
 
 class Job(Protocol):
-    """What wants a connection. `first`: nothing of its instance ran yet."""
+    """What wants a connection. `first`: nothing of its instance ran yet. `after`: a backend that must be gone before."""
 
     @property
     def first(self) -> bool: ...
+
+    @property
+    def after(self) -> int | None: ...
 
     def run(self, connection: StepConnection) -> None:
         """Use the connection, then `Pools.release` it."""
@@ -92,6 +104,7 @@ class Pool:
     busy: int = 0
     opening: int = 0
     ended: bool = False
+    end_wanted: bool = False
     suspects: set[int] = field(default_factory=set)
     after_suspects: list[Job] = field(default_factory=list)
     failures: int = 0
@@ -105,8 +118,11 @@ class Pool:
 class Pools:
     """All of them."""
 
-    def __init__(self, login: Login, *, connections: int, per_role: int) -> None:
+    def __init__(
+        self, login: Login, *, connections: int, per_role: int, on_lost: Callable[[LeadershipLost], None]
+    ) -> None:
         self._login = login
+        self._on_lost = on_lost
         self._connections = connections
         self._per_role = min(per_role, connections)
         self._pools: dict[int, Pool] = {}
@@ -135,17 +151,26 @@ class Pools:
     # --- jobs -------------------------------------------------------------------------------------------------------
 
     def enqueue(self, role: int, job: Job) -> None:
-        """The job runs when its turn comes and a connection is there."""
+        """The job runs when its turn comes, a connection is there, and the backend it comes after is gone."""
         pool = self._pool(role)
-        pool.queue.append(job)
+        if job.after in pool.suspects:
+            pool.after_suspects.append(job)
+        else:
+            pool.queue.append(job)
         self._pump(pool)
 
-    def suspect(self, role: int, pid: int, job: Job) -> None:
-        """The backend `pid` may still be at work for this job: the job waits until it is gone."""
+    def suspect(self, role: int, pid: int) -> None:
+        """The backend `pid` may still be at work: it is ended by the next connection that is opened, and one is opened."""
         pool = self._pool(role)
         pool.suspects.add(pid)
-        pool.after_suspects.append(job)
         self._pump(pool)
+
+    def end_earlier(self, role: int) -> None:
+        """Sees to it that nothing of the role is in flight that an earlier engine began, though nothing waits to run."""
+        pool = self._pool(role)
+        if not pool.ended:
+            pool.end_wanted = True
+            self._pump(pool)
 
     def withdraw(self, role: int, job: Job) -> None:
         """The job does not want a connection any more."""
@@ -158,7 +183,8 @@ class Pools:
         """The job is done with its connection. Without `keep` it is closed."""
         pool = self._pool(role)
         pool.busy -= 1
-        if keep and not (connection.closed or connection.spoilt or self._closed or self._others_starve(pool)):
+        useless = connection.closed or connection.spoilt or self._closed
+        if keep and not (useless or self._others_starve(pool) or self._suspects_starve(pool)):
             pool.idle.append(connection)
             self._pump(pool)
             return
@@ -195,6 +221,10 @@ class Pools:
             return False
         return any(other.queue and not other.size for other in self._pools.values() if other is not pool)
 
+    def _suspects_starve(self, pool: Pool) -> bool:
+        """Whether a backend waits to be ended and there is no room for the connection that would end it."""
+        return bool(pool.suspects) and not pool.opening and not pool.resting and pool.size >= self._per_role
+
     def _starving_first(self, pool: Pool) -> list[Pool]:
         return [*(other for other in self._pools.values() if other is not pool and not other.size), pool]
 
@@ -205,8 +235,11 @@ class Pools:
         while pool.queue and pool.idle:
             pool.busy += 1
             pool.queue.take().run(pool.idle.pop())
-        if pool.resting or not (pool.queue or pool.suspects):
+        if pool.resting or not (pool.queue or pool.suspects or pool.end_wanted):
             return
+        if pool.idle and self._suspects_starve(pool):
+            pool.idle.pop(0).close()
+            self._size -= 1
         # until a role's first connection has ended what ran before, there must be no second
         wanted = len(pool.queue) if pool.ended and not pool.suspects else 1
         while pool.opening < wanted and pool.size < self._per_role and self._make_room(pool):
@@ -236,6 +269,9 @@ class Pools:
         except LoginRefused as error:
             self._not_opened(pool)
             self._refuse_all(pool, ServerError(sqlstate=error.sqlstate, message=str(error), hint=error.hint))
+        except LeadershipLost as error:
+            self._not_opened(pool)
+            self._on_lost(error)
         except Exception as error:
             self._not_opened(pool)
             self._rest(pool, ServerError(sqlstate="08001", message=f"connecting as the submitter failed: {error}"))
@@ -246,6 +282,7 @@ class Pools:
             pool.opening -= 1
             pool.failures = 0
             pool.ended = True
+            pool.end_wanted = False
             self._cleared(pool, suspects)
             pool.idle.append(connection)
             self._pump(pool)
@@ -256,14 +293,18 @@ class Pools:
         error = (await prepared).error
         if error is not None:
             connection.close()
-            raise LoginRefused(f"the submitter cannot run steps: {error.message}", error.sqlstate, GRANT)
+            if error.sqlstate in NO_RIGHT:
+                raise LoginRefused(f"the submitter cannot run steps: {error.message}", error.sqlstate, GRANT)
+            raise WalflowError(error.message)
 
     def _cleared(self, pool: Pool, suspects: frozenset[int]) -> None:
         pool.suspects -= suspects
-        if not pool.suspects:
-            for job in pool.after_suspects:
+        waiting, pool.after_suspects = pool.after_suspects, []
+        for job in waiting:
+            if job.after in pool.suspects:
+                pool.after_suspects.append(job)
+            else:
                 pool.queue.append(job)
-            pool.after_suspects = []
 
     def _not_opened(self, pool: Pool) -> None:
         pool.opening -= 1
@@ -275,8 +316,15 @@ class Pools:
         self._size -= 1
 
     def _rest(self, pool: Pool, why: ServerError) -> None:
-        """No connection to be had: later again, and after as many times as a step is repeated its jobs are refused."""
+        """No connection to be had: later again, and after as many times as a step is repeated its jobs are refused.
+
+        Several that were tried at once are one try. While the role has other connections, its jobs wait for those.
+        """
+        if pool.resting:
+            return
         pool.failures += 1
+        if pool.busy or pool.idle:
+            pool.failures = min(pool.failures, LONGEST_COUNT_WITH_OTHERS)
         if pool.failures > TRANSIENT_REPETITIONS:
             pool.failures = 0
             self._refuse_all(pool, why)
@@ -291,6 +339,7 @@ class Pools:
     def _refuse_all(self, pool: Pool, why: ServerError) -> None:
         jobs = [*pool.queue.clear(), *pool.after_suspects]
         pool.after_suspects = []
+        pool.end_wanted = False
         for job in jobs:
             job.refuse(why)
 

@@ -66,11 +66,14 @@ Phase = Literal["queued", "running", "resting", "answered"]
 
 
 class Step:
-    """One step on its way. `rows`: how the wrapper is called; `alone`: outside a transaction block; `look`: at the key first."""
+    """One step on its way. `rows`: how the wrapper is called; `alone`: outside a transaction block; `look`: at the key first.
+
+    `after`: the backend of a run whose connection died.
+    """
 
     __slots__ = (
-        "alone", "cancelled", "connection", "effect", "executor", "first", "live", "look", "phase", "query", "repetitions",
-        "rows", "since", "xids",
+        "after", "alone", "cancelled", "connection", "effect", "executor", "first", "live", "look", "phase", "query",
+        "repetitions", "rows", "since", "xids",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +92,7 @@ class Step:
         self.cancelled = False
         self.repetitions = 0
         self.connection: StepConnection | None = None
+        self.after: int | None = None
         self.since = executor.now()
         """When it came into its phase, by the event loop's clock."""
 
@@ -161,6 +165,8 @@ class SqlExecutor:
                 self._pools.withdraw(step.role, step)
             elif step.connection is not None:
                 step.connection.cancel()
+        else:
+            self._pools.end_earlier(live.subject.submitter)
         self._recorder.record(
             Record(
                 run_as=live.subject.submitter,
@@ -270,8 +276,10 @@ class SqlExecutor:
         self._metrics.step_duration_seconds.observe(self._loop.time() - step.since, _kind(step))
         error = answer.error
         if answer.lost:
+            # first the suspect, then the room: the connection that is opened into it ends the suspect
+            self._pools.suspect(step.role, connection.pid)
             self._pools.release(step.role, connection, keep=False)
-            self._lost(step, connection.pid)
+            self._lost(step, connection.pid, error)
         elif error is None:
             self._pools.release(step.role, connection, keep=True)
             self._said(step, answer.rows[0][0] if answer.rows else None)
@@ -311,21 +319,38 @@ class SqlExecutor:
             self._answered(step, connection, answer)
 
     def _ran_alone(self, step: Step, connection: StepConnection, answer: Answer) -> None:
-        """The session may be left in any state, so its connection is closed; the outcome is the engine's to record."""
+        """The outcome is the engine's to record. Rows (a CALL's) go through the server once more, to become JSON."""
         if answer.error is not None or answer.lost:
             self._answered(step, connection, answer)
-            return
+        elif answer.rows:
+            query = _row_as_json(answer.columns)
+            values = [None if value is None else value.encode() for value in answer.rows[0]]
+            connection.execute(query, values, lambda c, row: self._ended_alone(step, c, answer, row), answer.types)
+        else:
+            self._ended_alone(step, connection, answer, None)
+
+    def _ended_alone(self, step: Step, connection: StepConnection, ran: Answer, row: Answer | None) -> None:
+        """The session may be left in any state, so its connection is closed."""
         step.connection = None
         self._pools.release(step.role, connection, keep=False)
-        self._record(step, "completed", result=_result_alone(answer))
+        text = row.rows[0][0] if row is not None and row.rows else None
+        result = _result_alone(ran, text)
+        size, limit = len(result.encode()), self._result_bytes()
+        if size > limit:
+            self.fail(
+                step, ServerError(sqlstate="54000", message=f"result of {size} bytes exceeds the limit of {limit}")
+            )
+        else:
+            self._record(step, "completed", result=result)
 
     # --- failures -------------------------------------------------------------------------------------------------------
 
-    def _lost(self, step: Step, pid: int) -> None:
+    def _lost(self, step: Step, pid: int, error: ServerError | None) -> None:
         """The connection died: did it commit? The key knows, once the backend is gone."""
-        if not self._over(step) and self._may_repeat(step, ServerError(sqlstate="08006", message="connection lost")):
-            step.look, step.phase = True, "queued"
-            self._pools.suspect(step.role, pid, step)
+        why = error or ServerError(sqlstate="08006", message="the connection was lost")
+        if not self._over(step) and self._may_repeat(step, why):
+            step.look, step.after = True, pid
+            self._rest(step, rest_seconds(step.repetitions))
 
     def _failed(self, step: Step, error: ServerError) -> None:
         if self._over(step):
@@ -427,9 +452,18 @@ def _xids(step: Step) -> bytes | None:
     return f"{{{','.join(map(str, step.xids))}}}".encode() if step.xids else None
 
 
-def _result_alone(answer: Answer) -> str:
-    """As the wrapper would say it; values as text, since no row_to_json was there to ask."""
+def _row_as_json(columns: tuple[str, ...]) -> bytes:
+    """A query that turns one row, given as its parameters, into JSON, as `row_to_json` in the wrapper does."""
+    names = ('"{}"'.format(name.replace('"', '""')) for name in columns)
+    row = ", ".join(f"${number} as {name}" for number, name in enumerate(names, 1))
+    return f"select pg_catalog.row_to_json(r) from (select {row}) as r".encode()  # noqa: S608 (names are quoted)
+
+
+def _result_alone(answer: Answer, row: str | None) -> str:
+    """As the wrapper would say it. Without `row`, its JSON, the values are text."""
     if not answer.columns:
         return json.dumps({"rows": [], "row_count": 0, "affected": answer.affected or 0})
-    rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
-    return json.dumps({"rows": rows, "row_count": len(rows)} | ({} if rows else {"columns": list(answer.columns)}))
+    if not answer.rows:
+        return json.dumps({"rows": [], "row_count": 0, "columns": list(answer.columns)})
+    row = row or json.dumps(dict(zip(answer.columns, answer.rows[0], strict=True)))
+    return f'{{"rows":[{row}],"row_count":1}}'
