@@ -167,8 +167,7 @@ def _signalled(work: Fold, state: State, event: Signalled) -> State:
             assert isinstance(path, list)
             work.drop_wait(step)
             return _advance(work, state, _climb(work, path, path[-1].signalled(work, event)))
-    if state.ending is None:
-        work.signals = (*work.signals, event)
+    work.signals = (*work.signals, event)
     return _settle(work, state, state.root, state.ending)
 
 

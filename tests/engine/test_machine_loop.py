@@ -202,6 +202,16 @@ def test_the_distance_counts_from_when_the_timer_fired() -> None:
     assert begun.done("2.2", at=13).due("1.2") == 22
 
 
+def test_an_iteration_after_a_pause_starts_when_the_pause_was_due_at_the_earliest() -> None:
+    begun = run(loop(sql("body"), every=10)).done("2.1", at=1).fire("1.1", at=9)
+    assert begun.done("2.2", at=9).due("1.2") == 20
+
+
+def test_what_was_waited_for_before_a_loop_does_not_count_in_it() -> None:
+    begun = Run(seq(wait("s"), loop(sql("a")))).signal("s").start(at=0).done("4.1", at=0)
+    assert begun.due("3.1") == 1.0
+
+
 def test_a_pause_is_ended_by_its_own_timer_only() -> None:
     begun = run(loop(sql("body"), every=10)).done("2.1", at=4)
     begun.completed("1.1", "completed", None, None, run_as=16385)

@@ -222,6 +222,11 @@ def test_a_signal_for_no_wait_of_its_name_stays_for_later() -> None:
     assert begun.result["signal_name"] == "t"
 
 
+def test_signals_that_nobody_took_are_gone_with_the_end() -> None:
+    begun = run(sql("a")).signal("s").done("1").signal("s")
+    assert begun.state.signals == ()
+
+
 def test_signals_in_a_race_go_to_the_branch_that_began_first_and_the_other_is_dropped() -> None:
     begun = run(seq(race(wait("s"), wait("s")), wait("s"))).signal("s", "1").signal("s", "2")
     assert begun.result["data"] == 2
