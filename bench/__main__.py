@@ -138,7 +138,7 @@ def idle(rig: Rig) -> list[Figure]:
     count = "select xact_commit + xact_rollback from pg_stat_database where datname = current_database()"
     rig.wait_finished(rig.finished())
     with rig.database.cluster.connect() as observer:
-        time.sleep(2)
+        time.sleep(10)  # what a new leader does once is done
         name = rig.database.name
         query = count.replace("current_database()", "%s")
         before = observer.execute(query, [name]).fetchone()
