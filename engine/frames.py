@@ -131,6 +131,7 @@ class Subject:
 class Fold:
     """One event being folded into one instance: the parts of the state that change, and the effects asked for.
 
+    The dicts are this fold's own: a graph of ten thousand branches changes them ten thousand times in one fold.
     `number` counts the rows that the instance has taken in, `reached` are steps that began and whose completions are here
     already, kept since before: they are asked of nobody, and delivered next.
     """
@@ -145,13 +146,13 @@ class Fold:
         self.number = number
         self.at_us = at_us
         self.cause = cause
-        self.effects: list[Effect] = []
+        self.effects: dict[tuple[type[Effect], str], Effect] = {}
         self.waited = False
         self.signals: tuple[Signalled, ...] = ()
         self.waits: dict[str, Wait] = {}
         self.draining: dict[str, str] = {}
         self.stash: dict[str, Completed] = {}
-        self.reached: list[str] = []
+        self.reached: set[str] = set()
 
     def enter(self, number: int, indices: tuple[int, ...], names: Names) -> Result:
         """A node begins."""
@@ -168,30 +169,29 @@ class Fold:
 
     def cancel_step(self, step: str) -> None:
         """Stops a step. What was asked for in this very fold has not run; for the rest its key is waited for."""
-        if not self._take_back(step):
-            self.effects.append(CancelStep(step, self.cause))
-            self.draining = {**self.draining, step: self.cause}
+        if not self._take_back(Execute, step):
+            self.emit(CancelStep(step, self.cause))
+            self.draining[step] = self.cause
 
     def drop_timer(self, step: str) -> None:
-        if not self._take_back(step):
-            self.effects.append(DropTimer(step))
+        if not self._take_back(StartTimer, step):
+            self.emit(DropTimer(step))
+
+    def emit(self, effect: Execute | StartTimer | CancelStep | DropTimer) -> None:
+        self.effects[type(effect), effect.step] = effect
 
     def _ask(self, effect: Execute | StartTimer) -> None:
         if effect.step in self.stash:
-            self.reached.append(effect.step)
+            self.reached.add(effect.step)
         else:
-            self.effects.append(effect)
+            self.emit(effect)
 
-    def _take_back(self, step: str) -> bool:
+    def _take_back(self, kind: type[Effect], step: str) -> bool:
         """Whether nobody has been asked for this step yet; then nobody is."""
         if step in self.reached:
             self.reached.remove(step)
             return True
-        for i, effect in enumerate(self.effects):
-            if isinstance(effect, Execute | StartTimer) and effect.step == step:
-                del self.effects[i]
-                return True
-        return False
+        return self.effects.pop((kind, step), None) is not None
 
     # --- signals: one satisfies one wait; the oldest goes to the wait that began first --------------------------
 
@@ -210,11 +210,10 @@ class Fold:
         return None
 
     def add_wait(self, step: str, wait: Wait) -> None:
-        self.waits = {**self.waits, step: wait}
+        self.waits[step] = wait
 
     def drop_wait(self, step: str) -> None:
-        if step in self.waits:
-            self.waits = {k: w for k, w in self.waits.items() if k != step}
+        self.waits.pop(step, None)
 
 
 Enter = Callable[[Fold, Node, tuple[int, ...], Names], Result]

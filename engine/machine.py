@@ -108,12 +108,13 @@ def fold(subject: Subject, state: State, event: Event) -> Folded:
     while work.reached:
         work, kept = _take_kept(work, state)
         state = _folded(work, state, kept)
-    return state, tuple(work.effects)
+    return state, tuple(work.effects.values())
 
 
 def _begin(subject: Subject, state: State, event: Event) -> Fold:
     work = Fold(subject, state.folds + 1, max(state.at_us, event.at_us), event.event_id)
-    work.signals, work.waits, work.draining, work.stash = state.signals, state.waits, state.draining, state.stash
+    work.signals = state.signals
+    work.waits, work.draining, work.stash = dict(state.waits), dict(state.draining), dict(state.stash)
     return work
 
 
@@ -134,9 +135,8 @@ def _take_kept(before: Fold, state: State) -> tuple[Fold, Completed]:
     step = next(step for step in state.stash if step in before.reached)
     work = _begin(before.subject, state, state.stash[step])
     work.effects = before.effects
-    work.reached = [other for other in before.reached if other != step]
-    work.stash = {other: kept for other, kept in state.stash.items() if other != step}
-    return work, state.stash[step]
+    work.reached = before.reached - {step}
+    return work, work.stash.pop(step)
 
 
 def outstanding(subject: Subject, state: State) -> tuple[Effect, ...]:
@@ -145,10 +145,10 @@ def outstanding(subject: Subject, state: State) -> tuple[Effect, ...]:
         return ()
     work = Fold(subject, state.folds, state.at_us, "")
     for step, cause in state.draining.items():
-        work.effects.append(CancelStep(step, cause))
+        work.emit(CancelStep(step, cause))
     if state.root is not None:
         state.root.outstanding(work)
-    return tuple(work.effects)
+    return tuple(work.effects.values())
 
 
 def _started(work: Fold, state: State) -> State:
@@ -191,7 +191,7 @@ def _completed(work: Fold, state: State, event: Completed) -> State:
     if event.run_as != (work.subject.submitter if kind is Kind.SQL else ENGINE):
         return state
     if event.step in work.draining:
-        work.draining = {step: cause for step, cause in work.draining.items() if step != event.step}
+        del work.draining[event.step]
         return _settle(work, state, state.root, state.ending)
     if state.started_us is None:
         return _keep(work, state, event)
@@ -209,7 +209,7 @@ def _keep(work: Fold, state: State, event: Completed) -> State:
     if len(work.stash) >= STASH_COMPLETIONS:
         raise MachineError(f"more than {STASH_COMPLETIONS} completions for steps that are not reached yet")
     if event.step not in work.stash:
-        work.stash = {**work.stash, event.step: event}
+        work.stash[event.step] = event
     work.at_us = state.at_us
     return _settle(work, state, state.root, state.ending)
 
@@ -266,7 +266,7 @@ def _cancellation(reason: str) -> Ending:
 def _settle(work: Fold, state: State, root: Frame | None, ending: Ending | None) -> State:
     finished = ending is not None and not work.draining
     if finished and ending is not None:
-        work.effects.append(Finish(ending.status, ending.result, ending.error))
+        work.effects[Finish, ""] = Finish(ending.status, ending.result, ending.error)
     return State(
         folds=work.number,
         at_us=work.at_us,

@@ -14,6 +14,7 @@ open           Broke, a branch has failed      as a branch that ended: a failure
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -41,22 +42,26 @@ Branch = Frame | Outcome
 @framed
 @dataclass(frozen=True, slots=True)
 class Open(Frame):
+    """`waiting` counts the branches that have not ended: with thousands of them none is looked at but the one that moved."""
+
     tag: ClassVar[str] = "join"
     node: int
     indices: tuple[int, ...]
     names: Names
     branches: tuple[Branch, ...]
     targets: tuple[int, ...]
+    waiting: int
 
     def child(self, target: int, indices: tuple[int, ...]) -> Frame | Where:
-        branch = self.branches[self.targets.index(target)]
+        branch = self.branches[bisect_left(self.targets, target)]
         return branch if isinstance(branch, Frame) else Where.PAST
 
     def resumed(self, fold: Fold, target: int, result: Result) -> Result:
-        i = self.targets.index(target)
+        i = bisect_left(self.targets, target)  # numbers grow in branch order
         branches = (*self.branches[:i], result, *self.branches[i + 1 :])
-        if isinstance(result, Frame):
-            return Open(self.node, self.indices, self.names, branches, self.targets)
+        waiting = self.waiting - (not isinstance(result, Frame))
+        if waiting and not isinstance(result, Broke):
+            return Open(self.node, self.indices, self.names, branches, self.targets, waiting)
         return _settle(fold, fold.graph.node(self.node), self.indices, self.names, branches)
 
     def children(self) -> Iterable[Frame]:
@@ -82,8 +87,9 @@ def _settle(fold: Fold, node: Node, indices: tuple[int, ...], names: Names, bran
             if isinstance(branch, Frame):
                 branch.abandon(fold)
         return Broke(broke.value, _merged(names, branches))
-    if any(isinstance(branch, Frame) for branch in branches):
-        return Open(node.number, indices, names, branches, node.branches)
+    waiting = sum(isinstance(branch, Frame) for branch in branches)
+    if waiting:
+        return Open(node.number, indices, names, branches, node.branches, waiting)
     if failed is not None:
         return Failed(failed[1].failure.within(f"JOIN branch {failed[0]} failed: "))
     value = composite(fold, node, indices, [b.value for b in branches if isinstance(b, Done)])

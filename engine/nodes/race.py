@@ -13,6 +13,7 @@ keys; the instance's end does.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -32,10 +33,10 @@ class Open(Frame):
     targets: tuple[int, ...]
 
     def child(self, target: int, indices: tuple[int, ...]) -> Frame | Where:
-        return self.branches[self.targets.index(target)]
+        return self.branches[bisect_left(self.targets, target)]
 
     def resumed(self, fold: Fold, target: int, result: Result) -> Result:
-        i = self.targets.index(target)
+        i = bisect_left(self.targets, target)  # numbers grow in branch order
         if isinstance(result, Frame):
             return replace(self, branches=(*self.branches[:i], result, *self.branches[i + 1 :]))
         for loser in self.branches[:i] + self.branches[i + 1 :]:

@@ -115,10 +115,10 @@ def test_a_scope_that_many_frames_share_is_written_once_and_shared_again() -> No
     assert len({id(branch.names.parent) for branch in branches}) == 1
 
 
-def test_a_state_with_ten_thousand_branches_is_written_and_read() -> None:
-    begun = Run(join(*(node("SLEEP", query="5") for _ in range(9_999))))
+def test_a_state_with_thousands_of_branches_is_written_and_read() -> None:
+    begun = Run(join(*(node("SLEEP", query="5") for _ in range(3_000))))
     begun.start()
-    assert len(begun.timers) == 9_999
+    assert len(begun.timers) == 3_000
 
 
 def test_missing_completions_are_named() -> None:

@@ -287,7 +287,7 @@ def test_a_break_without_a_value_gives_null() -> None:
     assert run(loop(brk())).result is None
 
 
-@pytest.mark.parametrize("value", [42, "text", [1, {"a": None}], {"k": 1.5}, False, ""])
+@pytest.mark.parametrize("value", [42, "text", "42", "null", [1, {"a": None}], {"k": 1.5}, False, ""])
 def test_a_break_value_is_the_loops_result(value: object) -> None:
     assert run(loop(brk(value))).result == value
 

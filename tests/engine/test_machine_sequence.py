@@ -180,6 +180,11 @@ def test_a_second_completion_of_a_step_is_ignored() -> None:
     assert begun.queries == {"3": "select 1"}
 
 
+def test_a_completion_of_a_step_that_is_past_is_not_kept() -> None:
+    begun = run(seq(sql("a"), seq(sql("b"), sql("c")))).done("2").done("2").done("4").done("2").done("4")
+    assert begun.state.stash == {}
+
+
 def test_an_attempt_other_than_the_first_is_ignored() -> None:
     begun = run("select 1").completed("1", "completed", cell(1), None, attempt=2)
     assert begun.steps == {"1"}

@@ -129,6 +129,10 @@ def test_a_wait_with_a_timeout_is_ended_by_its_timer() -> None:
     assert begun.fire("1").result == {"signal_name": "s", "timed_out": True, "data": None}
 
 
+def test_a_timeout_sets_the_time_to_its_due_time_at_least() -> None:
+    assert run(seq(wait("s", 20), sleep(5))).fire("2", at=19).due("3") == 25
+
+
 def test_a_signal_drops_the_timer_of_the_wait_it_meets() -> None:
     begun = run(seq(wait("s", 20), sql("a"))).signal("s", at=4)
     assert begun.steps == {"3"}

@@ -191,7 +191,7 @@ def finished(run: Run) -> bool:
 
 
 @given(any_graph, seeds, st.lists(seeds, max_size=120), st.integers(0, 3))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_an_instance_ends_or_waits_for_signals_whatever_happens_and_however_often_it_crashes(
     graph: Json, seed: int, choices: list[int], early_signals: int
 ) -> None:
@@ -229,7 +229,7 @@ def test_the_same_log_folds_to_the_same_states_and_effects(graph: Json, seed: in
 
 
 @given(any_graph, seeds, st.lists(seeds, max_size=60), seeds)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_cancelling_at_any_moment_ends_an_instance_once_every_key_is_answered(
     graph: Json, seed: int, choices: list[int], moment: int
 ) -> None:
@@ -387,7 +387,7 @@ def modelled(graph: Json, seed: int) -> tuple[str | None, Counter[str]]:
 
 
 @given(orderly_graph, seeds, st.lists(seeds, max_size=80))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_graph_without_races_comes_to_what_the_model_says_in_whatever_order_its_steps_end(
     graph: Json, seed: int, choices: list[int]
 ) -> None:
@@ -406,7 +406,7 @@ def test_a_graph_without_races_comes_to_what_the_model_says_in_whatever_order_it
 
 
 @given(orderly_graph, seeds, st.lists(seeds, max_size=40), st.randoms(use_true_random=False), seeds)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_completions_in_any_order_come_to_the_same_end(
     graph: Json, seed: int, choices: list[int], shuffled: Random, before_start: int
 ) -> None:
@@ -432,7 +432,7 @@ def test_completions_in_any_order_come_to_the_same_end(
 
 
 @given(graphs(plain_leaves, races=True), seeds, st.lists(seeds, max_size=60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_log_whose_start_comes_last_decides_races_as_before(graph: Json, seed: int, choices: list[int]) -> None:
     first = Run(graph, loop_iterations=ITERATIONS).start()
     world = World(first, seed, iter(choices))
