@@ -296,12 +296,16 @@ class Book:
 
     def unfit(self, row: InstanceRow, message: str) -> None:
         """A row that no trigger let through (or a newer one did): the instance fails, with the reason."""
-        subject = Subject(
-            key=row.key, id=row.id, submitter=row.submitter, graph=UNFIT_GRAPH, label="", variables={}, scope=Names({})
-        )
-        live = Live(subject, State(finished=True, started_us=self._at_us, at_us=self._at_us), started_us=self._at_us)
+        ended = State(finished=True, started_us=self._at_us, at_us=self._at_us)
+        live = Live(self.placeholder(row), ended, started_us=self._at_us)
         self._add(live)
         self._finish(live, Finish("failed", None, Failure(message, "22023", 1, "1").to_json()))
+
+    def placeholder(self, row: InstanceRow) -> Subject:
+        """Of an instance whose row cannot be read: enough to name it."""
+        return Subject(
+            key=row.key, id=row.id, submitter=row.submitter, graph=UNFIT_GRAPH, label="", variables={}, scope=Names({})
+        )
 
     def _add(self, live: Live) -> None:
         self.instances[live.key] = live

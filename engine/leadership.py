@@ -118,7 +118,8 @@ class Leadership:
         """Loads the checkpoint and catches up; with no started stream, makes a slot and scans the tables."""
         self.epoch = await recovery.take_over(self._main, scanning=pgconn is None)
         self._lookup = await connect(self._settings.dsn, "walflow-leader")
-        self._writer = await connect(self._settings.dsn, "walflow-leader", f"-c lock_timeout={LOCK_TIMEOUT_MS}")
+        self._writer = await connect(self._settings.dsn, "walflow-leader")
+        self._roles_writer = await connect(self._settings.dsn, "walflow-leader", f"-c lock_timeout={LOCK_TIMEOUT_MS}")
         login = Login(self._settings.step_dsn, self._settings.step_passfile, self._lookup)
         if pgconn is None:
             moment, pgconn, stored = await self._rebuild(login)
@@ -196,7 +197,7 @@ class Leadership:
         self.book.on_release = self._release
 
     def _make(self, login: Login, moment: Moment, stored: Lsn) -> None:
-        self._recorder = Recorder(self._writer, self.epoch)
+        self._recorder = Recorder(self._writer, self._roles_writer, self.epoch)
         self._executor = SqlExecutor(
             pools=Pools(
                 login,
@@ -462,7 +463,7 @@ class Leadership:
         """Leads until `stopping` is set. Raises what ended it otherwise."""
         jobs: list[Coroutine[Any, Any, Any]] = [
             self._checkpointer.run(),
-            self._recorder.run(),
+            *self._recorder.jobs(),
             self._beat(),
             self._cross_check(),
             stopping.wait(),
@@ -505,7 +506,7 @@ class Leadership:
             self._executor.close()
         if hasattr(self, "stream"):
             await self.stream.close()
-        for name in ("_lookup", "_writer"):
+        for name in ("_lookup", "_writer", "_roles_writer"):
             connection = getattr(self, name, None)
             if connection is not None:
                 await connection.close()

@@ -43,7 +43,7 @@ from engine.errors import MachineError, Unfit, WalflowError
 from engine.events import CancelRequested, Event, Signalled, Started
 from engine.executors.login import Login
 from engine.log import fields
-from engine.machine import NEW, State
+from engine.machine import NEW
 from engine.rows import CommandKind, CommandRow, CompletionRow, InstanceRow
 
 Connection = psycopg.AsyncConnection[Any]
@@ -233,26 +233,21 @@ def _row(row: tuple[Any, ...]) -> InstanceRow:
 def _live(book: Book, row: tuple[Any, ...], stored: Stored | CodecError | None, results: dict[str, str]) -> Live | None:
     """None for a row whose graph cannot be read and that has no state: `Book.start` fails it."""
     status, quarantined, started_us = row[9:12]
+    subject, state, trouble = book.placeholder(_row(row)), NEW, None
     try:
         subject = book.subject(_row(row))
-    except ValueError as error:
-        if stored is None:
-            return None
-        raise WalflowError(f"instance {row[2]} ran and its row cannot be read any more: {error}") from error
-    state: State = NEW
-    unread = False
-    try:
         if isinstance(stored, CodecError):
             raise stored
         if stored is not None:
             state = stored.state(subject.scope, results)
-    except CodecError as error:
-        quarantined = quarantined or f"CodecError: {error}"
-        unread = True
+    except ValueError as error:  # a row that a trigger would not let through, or a state of another version
+        if stored is None:
+            return None
+        trouble = f"{type(error).__name__}: {error}"
     live = Live(subject, state, status=status, started_us=started_us, in_states=stored is not None)
-    live.quarantined = quarantined
+    live.quarantined = quarantined or trouble
     live.stored_status = (status, row[10])
-    live.unread = unread
+    live.unread = trouble is not None
     return live
 
 

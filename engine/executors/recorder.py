@@ -5,15 +5,18 @@ Theory of operation. Whoever decides hands a `Record` in; it is inserted on the 
 Skipped and repeated are timers that are not due by the database's clock, and what was caused by a transaction that is not
 visible yet (A row may arrive before it can be seen).
 
-Inserting waits for a transaction that holds the same key and has not ended. Only the submitting role itself can have one:
-so rows under a role's key wait at most `LOCK_TIMEOUT_MS`, in company first, then each on its own, and are repeated; what one
-role holds up holds up nobody else (One workflow's trouble stays its own).
+Inserting waits for a transaction that holds the same key and has not ended. Only the submitting role itself can have one. So
+the engine's own keys (timers) have a connection of their own, on which nothing ever waits; rows under a role's key wait at
+most `LOCK_TIMEOUT_MS`, in company first, then role by role, then one by one up to the held one, behind which the rest of that
+role's waits a second. However many keys a role holds, it delays others by two timeouts a second (One workflow's trouble stays
+its own).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -60,7 +63,26 @@ class Record:
 
 
 class Recorder:
-    """Inserts records for as long as `run` runs."""
+    """Inserts records for as long as its `jobs` run: the engine's own keys on one connection, all others on another."""
+
+    def __init__(self, own: Connection, others: Connection, epoch: int) -> None:
+        self._own = _Lane(own, epoch)
+        self._others = _Lane(others, epoch)
+
+    def __len__(self) -> int:
+        return len(self._own) + len(self._others)
+
+    def record(self, record: Record) -> None:
+        """Takes a decision; it is inserted soon."""
+        (self._own if record.run_as == ENGINE else self._others).record(record)
+
+    def jobs(self) -> list[Coroutine[Any, Any, None]]:
+        """What inserts, until cancelled. Each raises Fenced, and psycopg's errors when its connection is lost."""
+        return [self._own.run(), self._others.run()]
+
+
+class _Lane:
+    """Records that wait for one connection."""
 
     def __init__(self, connection: Connection, epoch: int) -> None:
         self._connection = connection
@@ -72,27 +94,19 @@ class Recorder:
         return len(self._waiting)
 
     def record(self, record: Record) -> None:
-        """Takes a decision; it is inserted soon."""
         self._waiting.append(record)
         self._wanted.set()
 
     async def run(self) -> None:
-        """Inserts until cancelled. Raises Fenced, and psycopg's errors when the connection is lost."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            await self.flush()
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                await self._insert(batch)
 
-    async def flush(self) -> None:
-        """Inserts what is waiting now."""
-        while self._waiting:
-            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-            # the engine's own keys are nobody else's: they never wait behind a role's
-            for lane in ([r for r in batch if r.run_as == ENGINE], [r for r in batch if r.run_as != ENGINE]):
-                if lane:
-                    await self._insert(lane)
-
-    async def _insert(self, records: list[Record]) -> None:
+    async def _insert(self, records: list[Record]) -> bool:
+        """Whether nobody held a key of them. What was skipped or held is tried again later."""
         try:
             skipped = await self._write(records)
         except psycopg.Error as error:
@@ -101,24 +115,41 @@ class Recorder:
             if error.sqlstate is None or self._connection.closed:
                 self._waiting = [*records, *self._waiting]
                 raise
+            if error.sqlstate == _LOCK_NOT_AVAILABLE:
+                await self._held(records)
+                return False
             await self._refused(records, error)
-            return
+            return True
         for ordinal in skipped:
             self._later(REPEAT_SECONDS, records[ordinal])
+        return True
+
+    async def _held(self, records: list[Record]) -> None:
+        """Somebody holds a key: each role on its own, then each of its records until the held one; the rest waits with it."""
+        roles = sorted({record.run_as for record in records})
+        if len(roles) > 1:
+            for role in roles:
+                await self._insert([record for record in records if record.run_as == role])
+        elif len(records) == 1:
+            self._later(2 * BLOCKED_REPEAT_SECONDS, records[0])  # after those that waited behind it
+        else:
+            for place, record in enumerate(records, 1):
+                if not await self._insert([record]):
+                    for behind in records[place:]:
+                        self._later(BLOCKED_REPEAT_SECONDS, behind)
+                    return
 
     async def _refused(self, records: list[Record], error: psycopg.Error) -> None:
-        """The statement failed: each on its own, and what fails alone waits, or is recorded in words that fit."""
+        """The statement failed: each on its own, and what fails alone is recorded in words that fit."""
         if len(records) > 1:
             for record in records:
                 await self._insert([record])
-        elif error.sqlstate == _LOCK_NOT_AVAILABLE:
-            self._later(BLOCKED_REPEAT_SECONDS, records[0])
-        else:
-            why = json.dumps({"message": f"the outcome could not be recorded: {error}", "code": error.sqlstate})
-            bare = replace(records[0], result=None, query=None, error=why, outcome="failed")
-            if bare == records[0]:
-                raise error
-            await self._insert([bare])
+            return
+        why = json.dumps({"message": f"the outcome could not be recorded: {error}", "code": error.sqlstate})
+        bare = replace(records[0], result=None, query=None, error=why, outcome="failed")
+        if bare == records[0]:
+            raise error
+        await self._insert([bare])
 
     def _later(self, seconds: float, record: Record) -> None:
         asyncio.get_running_loop().call_later(seconds, self.record, record)
