@@ -639,6 +639,30 @@ def test_a_checkpoint_given_back_does_not_set_aside_again_what_was_released_mean
     assert len(again.inbox_done) == 1
 
 
+def test_what_was_set_aside_by_a_checkpoint_that_was_not_written_is_in_the_next_in_order(broken: set[str]) -> None:
+    log = Log()
+    broken.add("bad")
+    log.transaction(start(wait("s")))
+    log.transaction(signal(event_id="bad"))
+    lost = log.book.collect()
+    log.transaction(signal(event_id="more"))
+    log.book.restore(lost)
+    assert [held.event.event_id for held in inbox(log.checkpoint())] == ["bad", "more"]
+
+
+def test_what_was_taken_back_by_a_checkpoint_that_was_not_written_is_taken_back_by_the_next(broken: set[str]) -> None:
+    log = Log()
+    broken.add("bad")
+    log.transaction(start(seq(wait("s"), wait("s"))))
+    log.transaction(signal(event_id="bad"))
+    held = inbox(log.checkpoint())
+    log.transaction(release())
+    broken.clear()
+    log.book.release(log.live(), held)
+    log.book.restore(log.book.collect())
+    assert [done[0] for done in log.checkpoint().inbox_done] == [1]
+
+
 def test_a_release_takes_up_the_log_where_it_was(broken: set[str]) -> None:
     log = Log()
     broken.add("bad")
