@@ -50,8 +50,10 @@ class CommandRow:
     event_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CompletionRow:
+    """Not frozen: a frozen dataclass costs twice as much to make, and one is made for each step. Nobody changes it."""
+
     run_as: int
     instance_key: int
     step: str

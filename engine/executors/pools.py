@@ -71,6 +71,10 @@ class Queue:
     def __len__(self) -> int:
         return len(self._begun) + len(self._first)
 
+    @property
+    def empty(self) -> bool:
+        return not self._begun and not self._first
+
     def append(self, job: Job) -> None:
         (self._first if job.first else self._begun).append(job)
 
@@ -232,10 +236,10 @@ class Pools:
         """Gives queued jobs the idle connections, and opens more within the limits."""
         if self._closed:
             return
-        while pool.queue and pool.idle:
+        while pool.idle and not pool.queue.empty:
             pool.busy += 1
             pool.queue.take().run(pool.idle.pop())
-        if pool.resting or not (pool.queue or pool.suspects or pool.end_wanted):
+        if pool.resting or (pool.queue.empty and not pool.suspects and not pool.end_wanted):
             return
         if pool.idle and self._suspects_starve(pool):
             pool.idle.pop(0).close()

@@ -7,6 +7,7 @@ saves a round trip when it is right and costs one when it is wrong; the server's
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, Literal
 
 _SPACE: Final = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*(?:[^*]|\*(?!/))*\*/)*")
@@ -37,6 +38,7 @@ _TRANSIENT: Final = frozenset({"40001", "40P01", "53300", "57P01", "57P02", "57P
 Verdict = Literal["command", "alone", "transient", "failed"]
 
 
+@lru_cache(maxsize=10_000)
 def returns_rows(query: str) -> bool:
     """A guess."""
     return _first_word(query) not in _WITHOUT_ROWS or _RETURNING.search(query) is not None
