@@ -11,10 +11,8 @@ at item k      its child Failed or Broke       the same
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import ClassVar
 
 from engine.frames import Done, Fold, Frame, Result, Where, entered_by, finish, framed
@@ -28,21 +26,21 @@ class At(Frame):
     tag: ClassVar[str] = "then"
     node: int
     indices: tuple[int, ...]
-    target: int
+    place: int
     inner: Frame
 
     def child(self, target: int, indices: tuple[int, ...]) -> Frame | Where:
-        if target == self.target:
+        here = self.inner.node
+        if target == here:
             return self.inner
         # pre-order: what stands before the current item has a smaller number
-        return Where.PAST if target < self.target else Where.FUTURE
+        return Where.PAST if target < here else Where.FUTURE
 
     def resumed(self, fold: Fold, target: int, result: Result) -> Result:
         if isinstance(result, Frame):
-            return At(self.node, self.indices, target, result)
+            return At(self.node, self.indices, self.place, result)
         items = fold.graph.chain(self.node)
-        place = bisect_left(items, target, key=attrgetter("node"))  # in pre-order the items' numbers grow
-        return _go_on(fold, fold.graph.node(self.node), self.indices, items, place, result)
+        return _go_on(fold, fold.graph.node(self.node), self.indices, items, self.place, result)
 
     def children(self) -> Iterable[Frame]:
         return (self.inner,)
@@ -66,4 +64,4 @@ def _go_on(
         if place == len(items):
             return finish(node, result.value, names)
         result = fold.enter(items[place].node, indices, names)
-    return At(node.number, indices, items[place].node, result) if isinstance(result, Frame) else result
+    return At(node.number, indices, place, result) if isinstance(result, Frame) else result
