@@ -2,11 +2,12 @@
 
 Theory of operation. The socket's readability calls `_readable`, which takes frames out of libpq, turns them into
 messages and hands each to `on_message`, all in one call stack: no task switch stands between a commit and its
-reader. Three things bound that work:
+reader. What bounds that work, and keeps it going:
 
 - The socket is read only when libpq's buffer is empty, or that buffer would grow without limit.
 - After `SLICE_SECONDS` the loop gets its turn; what is left is taken up by `call_soon`, since libpq's buffer makes no
   socket readable. Statuses therefore leave in time in the middle of a transaction of any size.
+- A burst of frames is followed by a status, so that a walsender that missed a flush looks again (`LOOK_AGAIN_SECONDS`).
 - Outgoing statuses are not queued behind each other: while one waits for the socket, later ones are merged into it.
 
 A stream ends exactly once, in one of two ways: by `close()`, which is silent, or by anything else (the server, the
@@ -28,7 +29,13 @@ from psycopg import pq
 from psycopg.pq.abc import PGconn, PGresult
 
 from cdc.errors import StreamEnded
-from cdc.limits import CLOSE_TIMEOUT_SECONDS, CONFIRM_SPACING_SECONDS, SLICE_SECONDS, UNANSWERED_STATUSES
+from cdc.limits import (
+    CLOSE_TIMEOUT_SECONDS,
+    CONFIRM_SPACING_SECONDS,
+    LOOK_AGAIN_SECONDS,
+    SLICE_SECONDS,
+    UNANSWERED_STATUSES,
+)
 from cdc.lsn import Lsn
 from cdc.messages import Begin, Commit, Insert, Keepalive
 from cdc.protocol import ReplicationProtocol
@@ -94,6 +101,8 @@ class Stream:
         self._status_timer: asyncio.TimerHandle | None = None
         self._confirm_timer: asyncio.TimerHandle | None = None
         self._confirm_not_before = 0.0
+        self._look_again_timer: asyncio.TimerHandle | None = None
+        self._look_again_at = 0.0
         self._writing = False
         self._status_owed = False
         self._unanswered = 0
@@ -181,6 +190,17 @@ class Stream:
         except Exception as error:  # ProtocolError, or a bug of ours: going on would lose a message
             self._break(error)
         if self._protocol.reply_owed:
+            self.send_status()
+        self._look_again_at = self._loop.time() + LOOK_AGAIN_SECONDS
+        if self._look_again_timer is None and self._state is _State.RUNNING:
+            self._look_again_timer = self._loop.call_at(self._look_again_at, self._look_again)
+
+    def _look_again(self) -> None:
+        """The burst is over, or goes on."""
+        self._look_again_timer = None
+        if self._loop.time() < self._look_again_at:
+            self._look_again_timer = self._loop.call_at(self._look_again_at, self._look_again)
+        else:
             self.send_status()
 
     def _deliver_slice(self) -> None:
@@ -290,10 +310,10 @@ class Stream:
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
         self._attached = self._writing = False
-        for handle in (self._continuation, self._status_timer, self._confirm_timer):
+        for handle in (self._continuation, self._status_timer, self._confirm_timer, self._look_again_timer):
             if handle is not None:
                 handle.cancel()
-        self._continuation = self._status_timer = self._confirm_timer = None
+        self._continuation = self._status_timer = self._confirm_timer = self._look_again_timer = None
 
     def _say_goodbye(self) -> None:
         """Report what is durable and end the copy; `_drain` takes the answers."""
