@@ -70,6 +70,8 @@ class Live:
     quarantined: str | None = None
     held: list[HeldEvent] | None = None
     """While a release reads the inbox: events that arrived since, folded after it."""
+    releasing: tuple[str, int] | None = None
+    """The release that is being carried out: its row's id and owner."""
     unread: bool = False
     """Its stored state is of no version that this engine reads: nothing is folded over it, and it is not written over."""
 
@@ -340,7 +342,9 @@ class Book:
                 self.fold(live, CancelRequested(row.event_id, self._at_us, row.text), row.kind, row_key)
             case "release":
                 if live.quarantined is not None and live.held is None and not live.unread:
-                    live.held = []
+                    # marked when it has been done: until then a new leader must find it again
+                    self._marks.release.remove((row.event_id, row.owner))
+                    live.held, live.releasing = [], (row.event_id, row.owner)
                     self.on_release(live)
 
     def completion(self, row: CompletionRow) -> None:
@@ -405,6 +409,9 @@ class Book:
     def release(self, live: Live, inbox: Iterable[HeldEvent]) -> None:
         """Folds what was set aside: `inbox` as `df.inbox` holds it, then what arrived since. May quarantine again."""
         since, live.held, live.quarantined = live.held or [], None, None
+        if live.releasing is not None:
+            self._marks.release.append(live.releasing)
+            live.releasing = None
         events = {(held.lsn, held.ordinal): held for held in [*inbox, *since]}
         with self.elsewhere() as at:
             for place in sorted(events):

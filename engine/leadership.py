@@ -420,7 +420,7 @@ class Leadership:
 
     async def _release_now(self, live: Live) -> None:
         """What was set aside is complete in df.inbox once a checkpoint has passed the release."""
-        while self.book.in_transaction:
+        while not self._caught_up or self.book.in_transaction:
             await asyncio.sleep(CATCH_UP_SECONDS)
         wanted = self.book.lsn
         while self.stream.protocol.progress.durable < wanted:

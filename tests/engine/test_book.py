@@ -606,6 +606,19 @@ def test_events_that_arrive_while_a_release_reads_are_folded_once_and_after_it(b
     assert cut.inbox == (), "what is folded need not be set aside"
 
 
+def test_a_release_is_marked_only_when_it_has_been_carried_out(broken: set[str]) -> None:
+    log = Log()
+    broken.add("bad")
+    log.transaction(start(seq(wait("s"), wait("s"))))
+    log.transaction(signal(event_id="bad"))
+    first = log.checkpoint()
+    log.transaction(release())
+    assert log.checkpoint().marks.release == [], "a leader that comes after a crash must find it again"
+    broken.clear()
+    log.book.release(log.live(), inbox(first))
+    assert len(log.checkpoint().marks.release) == 1
+
+
 def test_a_release_that_breaks_again_sets_aside_the_rest_again(broken: set[str]) -> None:
     log = Log()
     broken.update({"bad", "worse"})
