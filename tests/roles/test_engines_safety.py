@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from sql.migrate import migrate
 from tests.roles.attack import NOT_FOUND, Connection, named, refused, rows, run, scalar
 from tests.roles.conftest import As, Ground
 from tests.servers import Cluster, Database
@@ -195,22 +196,21 @@ def test_who_may_set_session_replication_role_gets_past_no_guard(ground: Ground,
 # --- rule 12: whoever has CREATE on the database ------------------------------------------------------------------------------
 
 EVIDENCE = "create table public.evidence (role text)"
+SPRING = "language plpgsql as $$begin insert into public.evidence values (current_user);"
 TRAPS = (
     "create schema {0}",
-    "create function {0}.now() returns timestamptz language plpgsql as "
-    "$$begin insert into public.evidence values (current_user); return pg_catalog.now(); end$$",
-    "create function {0}.clock_timestamp() returns timestamptz language plpgsql as "
-    "$$begin insert into public.evidence values (current_user); return pg_catalog.now(); end$$",
-    "create function {0}.quote_ident(text) returns text language plpgsql as "
-    "$$begin insert into public.evidence values (current_user); return pg_catalog.quote_ident($1); end$$",
-    "create function {0}.to_regclass(text) returns regclass language plpgsql as "
-    "$$begin insert into public.evidence values (current_user); return pg_catalog.to_regclass($1); end$$",
-    "create function {0}.same(text, text) returns boolean language plpgsql as "
-    "$$begin insert into public.evidence values (current_user); return $1 operator(pg_catalog.=) $2; end$$",
-    "create operator {0}.= (function = {0}.same, leftarg = text, rightarg = text)",
-    "create table {0}.pg_roles (rolname name, rolsuper boolean, oid oid)",
-    "create table {0}.pg_stat_activity (pid integer)",
+    # whoever fits the arguments better is called, although pg_catalog comes first
+    f"create function {{0}}.quote_ident(name) returns text {SPRING} return pg_catalog.quote_ident($1); end$$",
+    *(
+        statement
+        for kind in ("smallint", "integer", "bigint")
+        for statement in (
+            f"create function {{0}}.same(oid, {kind}) returns boolean {SPRING} return $1 operator(pg_catalog.=) $2::oid; end$$",
+            f"create operator {{0}}.= (function = {{0}}.same, leftarg = oid, rightarg = {kind})",
+        )
+    ),
 )
+"""What catches a role that qualifies no names and has the default search_path."""
 
 
 def set_traps(database: Database, schema: str, role: str) -> None:
@@ -230,12 +230,10 @@ def test_a_schema_named_like_the_engines_role_does_not_run_as_the_engine_in_migr
             superuser.execute(named("grant create on database {} to alice", empty.name))
             superuser.execute("grant usage on schema public to public")
         set_traps(empty, "engine", "alice")
-        with empty.connect("engine") as engine:  # the trap works on whoever does not pin the path
-            engine.execute("set search_path = default")
-            engine.execute('set search_path = "$user", pg_catalog')
-            engine.execute("select quote_ident('x')")
-        assert empty.run("delete from public.evidence returning role") == [("engine",)]
-        empty.migrate()
+        with psycopg.connect(empty.dsn("engine", options="")) as careless:
+            careless.execute("select quote_ident(current_user) from pg_roles where oid = 10::smallint")
+        assert set(empty.run("delete from public.evidence returning role")) == {("engine",)}
+        migrate(empty.dsn("engine", options=""))
         assert empty.run("select role from public.evidence") == []
     finally:
         empty.drop()
