@@ -68,6 +68,8 @@ class Engine:
         self._role: Role = "starting"
         self._reason = "not connected yet"
         self._leadership: Leadership | None = None
+        self._led = 0
+        """The epoch of the leadership that was lost last; 0 when there is none to come back to."""
         self._stopping = asyncio.Event()
         self._http = HttpServer(self._metrics.registry(), self._readiness, self._status)
 
@@ -154,6 +156,7 @@ class Engine:
 
     async def _lead_when_free(self, main: Connection, replication: Connection) -> bool:
         system = await identify_system(replication)
+        await self._check_epoch(main)
         while not self._stopping.is_set():
             slot = await read_slot(main, self._settings.slot)
             if slot is None or not slot.active:
@@ -167,6 +170,15 @@ class Engine:
             await self._stand_by(main, slot)
             await self._pause(STANDBY_SECONDS)
         return False
+
+    async def _check_epoch(self, main: Connection) -> None:
+        """An engine that lost its leadership to another one stops: it may have been frozen, and who knows what else is stale."""
+        epoch = (await recovery.read_checkpoint(main)).epoch
+        if self._led and epoch > self._led:
+            raise Fenced(
+                f"this engine led with epoch {self._led}, and another one leads with epoch {epoch}",
+                "start it again: it will stand by",
+            )
 
     async def _stand_by(self, main: Connection, slot: SlotState | None) -> None:
         """Another engine holds the slot. Its figures are shown here as well: a dead leader shows none."""
@@ -211,9 +223,10 @@ class Engine:
             checkpoint=checkpoint,
         )
         try:
+            self._led = 0
             if not await self._unless_stopped(leadership.begin(pgconn)):
                 return
-            self._leadership = leadership
+            self._leadership, self._led = leadership, leadership.epoch
             if not self._stopping.is_set():
                 self._role, self._reason = "leader", "leading"
             self._metrics.leader.set(1)
