@@ -247,7 +247,7 @@ FORGED = {
     "jsonb": '\'{"forged": "x"}\'',
     "json": "'\"forged\"'",
     "xid8": "'3'::xid8",
-    "timestamp with time zone": "'1999-01-01 00:00+00'",
+    "timestamp with time zone": "'1999-01-01 00:00+00'::timestamptz",
     "uuid": "'00000000-0000-0000-0000-000000000001'",
     "boolean": "true",
 }
@@ -374,9 +374,19 @@ def through_a_rule(owner: Connection) -> None:
     owner.execute("grant insert on public.door to public")
 
 
+@pytest.fixture
+def auditor(ground: Ground, role_named: Callable[..., str]) -> str:
+    """A role that may read df and call its functions, and nothing else."""
+    role = role_named("auditor", granted=False)
+    ground.run("grant usage on schema df to auditor")
+    ground.run("grant select on all tables in schema df to auditor")
+    ground.run("grant execute on all functions in schema df to auditor")
+    return role
+
+
 @pytest.mark.parametrize("make", [through_a_view, through_a_rule])
 def test_a_start_through_somebody_elses_door_needs_the_right_to_start_and_is_ones_own(
-    ground: Ground, make: Callable[[Connection], None]
+    ground: Ground, auditor: str, make: Callable[[Connection], None]
 ) -> None:
     with ground.connect("carol") as carol:
         make(carol)
@@ -385,16 +395,21 @@ def test_a_start_through_somebody_elses_door_needs_the_right_to_start_and_is_one
             mallory.execute("insert into public.door values ('through-the-door', 'select 1')")
             assert rows(mallory, "select submitted_by::text from df.instances") == [("mallory",)]
             mallory.rollback()
-        with ground.connect("stranger") as stranger:
-            refused(stranger, "insert into public.door values ('through-the-door', 'select 1')")
+        for role in (auditor, "stranger"):
+            with ground.connect(role) as connection:
+                refused(connection, "insert into public.door values ('through-the-door', 'select 1')")
     finally:
         ground.run("drop table if exists public.door cascade" if make is through_a_rule else "drop view public.door")
 
 
-@pytest.mark.parametrize(("table", "values"), [("signals", "'order-42', 'go'"), ("cancellations", "'order-42', 'no'")])
+@pytest.mark.parametrize(
+    ("table", "values"),
+    [("signals", "'order-42', 'go'"), ("cancellations", "'order-42', 'no'"), ("releases", "'order-42', 'go on'")],
+)
 def test_a_command_through_somebody_elses_view_reaches_only_ones_own_instances(
-    ground: Ground, table: str, values: str
+    ground: Ground, role_named: Callable[..., str], table: str, values: str
 ) -> None:
+    reader = role_named("reading_member", "login in role alice", granted=False)  # alice may, through nobody's view
     column = "name" if table == "signals" else "reason"
     with ground.connect("carol") as carol:
         run(carol, f"create view public.door as select instance_id, {column} from df.{table}")
@@ -405,6 +420,24 @@ def test_a_command_through_somebody_elses_view_reaches_only_ones_own_instances(
             refused(mallory, insert, error=NOT_FOUND)
         with ground.connect("stranger") as stranger:
             refused(stranger, insert)
+        with ground.connect(reader, autocommit=False) as connection:
+            run(connection, insert)  # has what alice has, by inheritance
+            connection.rollback()
+    finally:
+        ground.run("drop view public.door")
+
+
+@pytest.mark.parametrize("table", ["instances", "signals", "cancellations", "releases"])
+def test_who_may_only_read_writes_through_nobodys_view(ground: Ground, auditor: str, table: str) -> None:
+    given = {"instances": "id, graph", "signals": "instance_id, name"}
+    with ground.connect("carol") as carol:
+        columns = given.get(table, "instance_id, reason")
+        run(carol, f"create view public.door as select {columns} from df.{table}")
+        carol.execute("grant insert on public.door to public")
+    try:
+        with ground.connect(auditor) as connection:
+            insert = "insert into public.door values ('order-42', 'x')"
+            refused(connection, insert, match=f"permission denied for table {table}")
     finally:
         ground.run("drop view public.door")
 
