@@ -161,10 +161,7 @@ begin
       elsif jsonb_typeof(v_options -> 'result_name') <> 'string' then
         return 'result_name is not a string that text can hold';
       end if;
-      v_text := coalesce(v_options ->> 'result_name', '');
-      if v_text !~ '^[A-Za-z_][A-Za-z0-9_]*$' then
-        return df.result_name_flaw(v_text);
-      end if;
+      return df.result_name_flaw(coalesce((v_options -> 'result_name')::text, '""'));
     when 'LOOP' then
       if v_options ? 'every' and not df.is_seconds((v_options -> 'every')::text) then
         return 'every is not a number of seconds from 0 to 10000000000';
@@ -200,18 +197,32 @@ end
 $$;
 comment on function df.node_options_flaw(text, text) is 'api: what is wrong with the options of a graph node, null when nothing is';
 
-create function df.result_name_flaw(p_name text)
+-- What is wrong with a result's name, given as a token; null when nothing is.
+create function df.result_name_flaw(p_token text)
   returns text
-  language plpgsql immutable parallel safe
+  language plpgsql immutable
   set search_path = pg_catalog, pg_temp
   set standard_conforming_strings = on
 as $$
+declare
+  v_name text;
 begin
+  if p_token ~ '^"[A-Za-z_][A-Za-z0-9_]*"$' then
+    return null;
+  elsif left(p_token, 1) <> '"' then
+    return 'result_name is not a string';
+  end if;
+  v_name := df.json_text(p_token);
+  if v_name is null then
+    return 'result_name has a character that text cannot hold';
+  elsif v_name ~ '^[A-Za-z_][A-Za-z0-9_]*$' then
+    return null;
+  end if;
   return format('result name ''%s'' is not a valid identifier — must match [a-zA-Z_][a-zA-Z0-9_]*',
-                case when length(p_name) > 60 then left(p_name, 60) || '…' else p_name end);
+                case when length(v_name) > 60 then left(v_name, 60) || '…' else v_name end);
 end
 $$;
-comment on function df.result_name_flaw(text) is 'api: what to say of a result name that is not an identifier';
+comment on function df.result_name_flaw(text) is 'api: what is wrong with a result''s name, given as a JSON token';
 
 -- What is wrong with a node's query, given as its decoded text or null; null when nothing is.
 create function df.node_query_flaw(p_type text, p_kind text, p_query text)
@@ -253,7 +264,7 @@ $$;
 comment on function df.node_query_flaw(text, text, text) is 'api: what is wrong with the query of a graph node, null when nothing is';
 
 -- The path of a node for messages: of more than 40 places the middle is left out.
-create function df.node_path(p_parents integer[], p_places text[], p_node integer)
+create function df.node_path(p_parents integer[], p_roles text[], p_node integer)
   returns text
   language plpgsql immutable
   set search_path = pg_catalog, pg_temp
@@ -262,14 +273,26 @@ as $$
 declare
   v_node   integer := p_node;
   v_places text[] := '{}';
-  v_count  integer;
+  v_count  integer := 0;
+  v_nth    integer;
 begin
   while v_node is not null loop
-    v_places := v_places || p_places[v_node];
+    v_count := v_count + 1;
+    if p_roles[v_node] = 'X' then
+      select count(*) into v_nth
+        from unnest(p_parents[:v_node - 1], p_roles[:v_node - 1]) as n(parent, role)
+       where n.parent = p_parents[v_node] and n.role = 'X';
+    end if;
+    v_places[v_count] := case p_roles[v_node]
+      when 'L' then 'left_node'
+      when 'R' then 'right_node'
+      when 'C' then 'condition_node'
+      when 'X' then format('extra_nodes[%s]', v_nth)
+      else 'root'
+    end;
     v_node := p_parents[v_node];
   end loop;
   v_places := array(select p.place from unnest(v_places) with ordinality as p(place, n) order by p.n desc);
-  v_count := cardinality(v_places);
   if v_count > 40 then
     v_places := v_places[:20] || format('…(%s more)…', v_count - 40) || v_places[v_count - 19:];
   end if;
@@ -312,8 +335,9 @@ $$;
 comment on function df.node_children_flaw(text, text, text, text) is 'api: what is wrong with the children of a graph node, null when nothing is';
 
 -- The tokens of JSON, for regular expressions. A key comes with the brace or comma before it and the colon after it, so
--- that the grammar needs no look-ahead. A string that breaks off is a token without its last quote; any other character
--- that fits nothing is a token too. No character is looked at more than a few times, whatever the text.
+-- that the grammar needs no look-ahead. A string that breaks off is a token without its last quote; escapes, numbers and
+-- words are looked at where they are read. The simpler the pattern, the faster: PostgreSQL builds its automaton anew for
+-- every token. No character is scanned more than a few times, whatever the text.
 create function df.json_token_pattern()
   returns text
   language plpgsql immutable parallel safe
@@ -321,16 +345,26 @@ create function df.json_token_pattern()
   set standard_conforming_strings = on
 as $$
 declare
-  c_string constant text := '"(?:[^"\\\u0001-\u001f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*';
+  c_string constant text := '"(?:[^"\\\u0001-\u001f]|\\.)*';
 begin
-  return '[{,][ \t\n\r]*' || c_string || '"[ \t\n\r]*:'
-    || '|' || c_string || '"?'
-    || '|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?'
-    || '|true|false|null'
-    || '|[^ \t\n\r]';
+  return '[{,][ \t\n\r]*' || c_string || '"[ \t\n\r]*:|' || c_string || '"?|[^] \t\n\r"{}[,:]+|[]{}[,:]';
 end
 $$;
 comment on function df.json_token_pattern() is 'api: the pattern that cuts a graph into tokens';
+
+-- Is this token a string, a number or a word of JSON?
+create function df.is_json_scalar(p_token text)
+  returns boolean
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+begin
+  return p_token ~ ('^(?:"(?:[^"\\\u0001-\u001f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*"'
+    || '|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)$');
+end
+$$;
+comment on function df.is_json_scalar(text) is 'api: is a token of a graph a string, a number or a word of JSON';
 
 -- Raises: the graph is not JSON from this token on.
 create function df.refuse_json(p_graph text, p_token integer)
@@ -356,7 +390,6 @@ create function df.read_graph(
   p_graph       text,
   out parents   integer[],
   out roles     text[],   -- where in the parent, by letter: L R C, X in extra_nodes; root
-  out places    text[],   -- the same, as paths have it
   out children  text[],   -- the letters of the children that are there, E for extra_nodes; e: extra_nodes is no array
   out types     text[],   -- node_type as a token; empty where something stands in a node's place that is no object
   out queries   text[],   -- query as a token
@@ -385,11 +418,9 @@ declare
   v_key    text;
   v_count  integer := 0;
   v_seen   text[] := '{}';   -- the letters of the keys that are there, null values included
-  v_extras integer[] := '{}';
 begin
   parents := '{}';
   roles := '{}';
-  places := '{}';
   children := '{}';
   types := '{}';
   queries := '{}';
@@ -397,103 +428,100 @@ begin
   foreach v_token in array array(select m[1] from regexp_matches(p_graph, df.json_token_pattern(), 'g') as m) loop
     v_at := v_at + 1;
     v_first := left(v_token, 1);
+    -- what has no backslash is a good string or key if it is a token at all
+    if strpos(v_token, '\') > 0 and not df.is_json_scalar(btrim(v_token, E'{,: \t\n\r')) then
+      perform df.refuse_json(p_graph, v_at);
+    end if;
 
-    if v_first = '}' or v_first = ']' then
-      if not (v_first = '}' and v_state in ('member', 'close') or v_first = ']' and v_state in ('item', 'next')) then
-        perform df.refuse_json(p_graph, v_at);
-      end if;
-      v_top := v_top - 1;
-      v_inside := v_stack[v_top];
-      v_state := case when v_inside is null then 'end' when v_inside > 0 or v_inside = c_object then 'member' else 'next' end;
-      continue;
-    elsif v_token = ',' then
-      if v_state <> 'next' then
-        perform df.refuse_json(p_graph, v_at);
-      end if;
-      v_state := 'value';
-      v_role := case when v_inside = c_array then '-' else 'X' end;
-      continue;
-    elsif v_first = ',' then
-      if v_state <> 'member' then
-        perform df.refuse_json(p_graph, v_at);
-      end if;
-    else
-      -- a value begins
-      if v_state <> 'value' and v_state <> 'item'
-        or v_first = '"' and (v_token = '"' or right(v_token, 1) <> '"'
-          or strpos(v_token, '\') > 0 and v_token !~ '^"([^"\\]|\\.)*"$')
-        or v_first <> '"' and v_first <> '{' and v_first <> '[' and v_token !~ '^(true|false|null|-?[0-9].*)$'
+    case
+      when v_first = ',' and v_state = 'member' and v_token <> ',' then
+        null;  -- and the key that comes with it, below
+
+      when v_first = '}' and v_state in ('member', 'close') or v_first = ']' and v_state in ('next', 'item') then
+        v_top := v_top - 1;
+        v_inside := v_stack[v_top];
+        v_state := case when v_inside > 0 or v_inside = c_object then 'member' when v_inside < 0 then 'next' else 'end' end;
+        continue;
+
+      when v_token = ',' and v_state = 'next' then
+        v_state := 'value';
+        v_role := case when v_inside = c_array then '-' else 'X' end;
+        continue;
+
+      when v_state <> 'value' and v_state <> 'item'
+        or v_first in (',', ':', ']', '}')
+        or v_first = '"' and (right(v_token, 1) <> '"' or v_token = '"')
+        or v_first not in ('"', '{', '[') and not df.is_json_scalar(v_token)
       then
         perform df.refuse_json(p_graph, v_at);
-      end if;
-      if v_role = '-' or v_token = 'null' and v_role <> 'X' then
-        null;
-      elsif v_role = 'T' then
-        types[v_inside] := v_token;
-      elsif v_role = 'Q' then
-        queries[v_inside] := v_token;
-      elsif v_role = 'N' then
-        names[v_inside] := v_token;
-      elsif v_role = 'E' then
-        if v_first <> '[' then
-          children[v_inside] := children[v_inside] || 'e';
-        end if;
-      else
-        v_count := v_count + 1;
-        if v_count > c_max_nodes then
-          raise exception 'Invalid durable function graph: root: Graph exceeds maximum of % nodes', c_max_nodes
-            using errcode = 'invalid_parameter_value';
-        end if;
-        roles[v_count] := v_role;
-        children[v_count] := '';
-        v_seen[v_count] := '';
-        if v_first <> '{' then
-          types[v_count] := '';
-        end if;
-        if v_role = 'root' then
-          places[v_count] := 'root';
-        elsif v_role = 'X' then
-          v_inside := -v_inside;
-          parents[v_count] := v_inside;
-          if v_extras[v_inside] is null then
-            v_extras[v_inside] := 0;
-            children[v_inside] := children[v_inside] || 'E';
-          end if;
-          places[v_count] := 'extra_nodes[' || v_extras[v_inside] || ']';
-          v_extras[v_inside] := v_extras[v_inside] + 1;
-          v_inside := -v_inside;
-        else
-          parents[v_count] := v_inside;
-          places[v_count] := case v_role when 'L' then 'left_node' when 'R' then 'right_node' else 'condition_node' end;
-          children[v_inside] := children[v_inside] || v_role;
-        end if;
-      end if;
 
-      if v_first = '{' then
-        v_inside := case when v_role in ('L', 'R', 'X', 'C', 'root') then v_count else c_object end;
-        v_top := v_top + 1;
-        v_stack[v_top] := v_inside;
-        if v_token = '{' then
-          v_state := 'close';
+      else
+        -- a value begins
+        case
+          when v_role in ('L', 'R', 'C', 'X', 'root') then
+            if v_token <> 'null' or v_role = 'X' then
+              v_count := v_count + 1;
+              if v_count > c_max_nodes then
+                raise exception 'Invalid durable function graph: root: Graph exceeds maximum of % nodes', c_max_nodes
+                  using errcode = 'invalid_parameter_value';
+              end if;
+              roles[v_count] := v_role;
+              children[v_count] := '';
+              v_seen[v_count] := '';
+              if v_first <> '{' then
+                types[v_count] := '';
+              end if;
+              if v_role = 'X' then
+                parents[v_count] := - v_inside;
+                if strpos(children[- v_inside], 'E') = 0 then
+                  children[- v_inside] := children[- v_inside] || 'E';
+                end if;
+              elsif v_role = 'root' then
+                parents[v_count] := null;
+              else
+                parents[v_count] := v_inside;
+                children[v_inside] := children[v_inside] || v_role;
+              end if;
+            end if;
+          when v_role = '-' or v_token = 'null' then
+            null;
+          when v_role = 'T' then
+            types[v_inside] := v_token;
+          when v_role = 'Q' then
+            queries[v_inside] := v_token;
+          when v_role = 'N' then
+            names[v_inside] := v_token;
+          when v_role = 'E' and v_first <> '[' then
+            children[v_inside] := children[v_inside] || 'e';
+          else
+            null;  -- extra_nodes, an array
+        end case;
+
+        if v_first = '{' then
+          v_inside := case when v_role in ('L', 'R', 'X', 'C', 'root') then v_count else c_object end;
+          v_top := v_top + 1;
+          v_stack[v_top] := v_inside;
+          if v_token = '{' then
+            v_state := 'close';
+            continue;
+          end if;
+        elsif v_first = '[' then
+          v_state := 'item';
+          if v_role = 'E' then
+            v_inside := - v_inside;
+            v_role := 'X';
+          else
+            v_inside := c_array;
+            v_role := '-';
+          end if;
+          v_top := v_top + 1;
+          v_stack[v_top] := v_inside;
+          continue;
+        else
+          v_state := case when v_inside > 0 or v_inside = c_object then 'member' else 'next' end;
           continue;
         end if;
-      elsif v_first = '[' then
-        v_state := 'item';
-        if v_role = 'E' then
-          v_inside := -v_inside;
-          v_role := 'X';
-        else
-          v_inside := c_array;
-          v_role := '-';
-        end if;
-        v_top := v_top + 1;
-        v_stack[v_top] := v_inside;
-        continue;
-      else
-        v_state := case when v_inside > 0 or v_inside = c_object then 'member' else 'next' end;
-        continue;
-      end if;
-    end if;
+    end case;
 
     -- the token ends with a key
     v_state := 'value';
@@ -505,19 +533,26 @@ begin
     if strpos(v_key, '\') > 0 then
       v_key := '"' || coalesce(df.json_text(v_key), '') || '"';
     end if;
-    v_role := case v_key
-      when '"node_type"' then 'T'
-      when '"left_node"' then 'L'
-      when '"right_node"' then 'R'
-      when '"condition_node"' then 'C'
-      when '"extra_nodes"' then 'E'
-      when '"query"' then 'Q'
-      when '"result_name"' then 'N'
-      else '-'
-    end;
-    if v_role = '-' then
-      continue;
-    elsif strpos(v_seen[v_inside], v_role) = 0 then
+    case v_key
+      when '"node_type"' then
+        v_role := 'T';
+      when '"query"' then
+        v_role := 'Q';
+      when '"left_node"' then
+        v_role := 'L';
+      when '"right_node"' then
+        v_role := 'R';
+      when '"condition_node"' then
+        v_role := 'C';
+      when '"extra_nodes"' then
+        v_role := 'E';
+      when '"result_name"' then
+        v_role := 'N';
+      else
+        v_role := '-';
+        continue;
+    end case;
+    if strpos(v_seen[v_inside], v_role) = 0 then
       v_seen[v_inside] := v_seen[v_inside] || v_role;
     elsif twice is null or v_inside < twice or v_inside = twice and v_key < twice_key then
       twice := v_inside;
@@ -532,14 +567,14 @@ $$;
 comment on function df.read_graph(text) is 'api: the nodes of a graph, not checked yet';
 
 -- Raises, with errcode 22023, what is wrong with a node.
-create function df.refuse_node(p_parents integer[], p_places text[], p_node integer, p_wrong text)
+create function df.refuse_node(p_parents integer[], p_roles text[], p_node integer, p_wrong text)
   returns void
   language plpgsql immutable
   set search_path = pg_catalog, pg_temp
   set standard_conforming_strings = on
 as $$
 begin
-  raise exception 'Invalid durable function graph: %: %', df.node_path(p_parents, p_places, p_node), p_wrong
+  raise exception 'Invalid durable function graph: %: %', df.node_path(p_parents, p_roles, p_node), p_wrong
     using errcode = 'invalid_parameter_value';
 end
 $$;
@@ -590,7 +625,6 @@ declare
   c_rules       constant jsonb := df.node_rules();
   v_parents   integer[];
   v_roles     text[];
-  v_places    text[];
   v_children  text[];
   v_types     text[];
   v_queries   text[];
@@ -606,7 +640,9 @@ declare
   v_up      integer;
   v_has     text;
   v_open    boolean;            -- may a BREAK stand here
-  v_text    text;
+  v_text    text;               -- its query
+  v_query   text;               -- what that must be
+  v_needs   text;
   v_wrong   text;
 begin
   if not df.is_node(p_graph) then
@@ -616,8 +652,8 @@ begin
     return;
   end if;
 
-  select g.parents, g.roles, g.places, g.children, g.types, g.queries, g.names, g.twice, g.twice_key
-    into v_parents, v_roles, v_places, v_children, v_types, v_queries, v_names, v_twice, v_twice_key
+  select g.parents, g.roles, g.children, g.types, g.queries, g.names, g.twice, g.twice_key
+    into v_parents, v_roles, v_children, v_types, v_queries, v_names, v_twice, v_twice_key
     from df.read_graph(p_graph) as g;
 
   for v_node in 1 .. cardinality(v_roles) loop
@@ -625,14 +661,14 @@ begin
     v_kind := btrim(v_types[v_node], '"');
     v_rule := c_rules -> v_kind;
     if v_node = v_twice and v_types[v_node] <> '' then
-      perform df.refuse_node(v_parents, v_places, v_node, format('key ''%s'' is there twice', btrim(v_twice_key, '"')));
+      perform df.refuse_node(v_parents, v_roles, v_node, format('key ''%s'' is there twice', btrim(v_twice_key, '"')));
     elsif v_rule is null and left(v_types[v_node], 1) = '"' and strpos(v_types[v_node], '\') > 0 then
       v_kind := df.json_text(v_types[v_node]);
       v_rule := c_rules -> v_kind;
     end if;
     if v_rule is null or not (v_rule -> 'available')::boolean then
-      perform df.refuse_node(v_parents, v_places, v_node,
-                             df.node_type_flaw(v_types[v_node], df.node_path(v_parents, v_places, v_node)));
+      perform df.refuse_node(v_parents, v_roles, v_node,
+                             df.node_type_flaw(v_types[v_node], df.node_path(v_parents, v_roles, v_node)));
     end if;
     v_kinds[v_node] := v_kind;
 
@@ -660,38 +696,40 @@ begin
       v_wrong := 'BREAK outside a loop';
     end if;
 
-    -- what it holds
-    if v_wrong is null and v_names[v_node] is not null then
-      v_text := df.json_text(v_names[v_node]);
-      if left(v_names[v_node], 1) <> '"' then
-        v_wrong := 'result_name is not a string';
-      elsif v_text is null then
-        v_wrong := 'result_name has a character that text cannot hold';
-      elsif v_text !~ '^[A-Za-z_][A-Za-z0-9_]*$' then
-        v_wrong := df.result_name_flaw(v_text);
-      end if;
-    end if;
+    -- what it holds; no function is called for what is usual
     v_text := null;
     v_has := v_children[v_node];
-    if v_wrong is null and v_queries[v_node] is not null then
-      v_text := df.json_text(v_queries[v_node]);
+    if v_names[v_node] is not null and v_wrong is null then
+      v_wrong := df.result_name_flaw(v_names[v_node]);
+    end if;
+    if v_queries[v_node] is not null and v_wrong is null then
+      v_text := btrim(v_queries[v_node], '"');
       if left(v_queries[v_node], 1) <> '"' then
         v_wrong := 'query is not a string';
-      elsif v_text is null then
-        v_wrong := 'query has a character that text cannot hold';
-      elsif v_kind = 'IF' and strpos(v_has, 'C') > 0 then
+      elsif strpos(v_text, '\') > 0 then
+        v_text := df.json_text(v_queries[v_node]);
+        v_wrong := case when v_text is null then 'query has a character that text cannot hold' end;
+      end if;
+    end if;
+    if v_kind = 'IF' and v_wrong is null then
+      if v_text is null and strpos(v_has, 'C') = 0 then
+        v_wrong := 'IF needs a condition_node';
+      elsif v_text is not null and strpos(v_has, 'C') > 0 then
         v_wrong := 'IF with a query takes no condition_node';
       end if;
-    elsif v_wrong is null and v_kind = 'IF' and strpos(v_has, 'C') = 0 then
-      v_wrong := 'IF needs a condition_node';
     end if;
-    v_wrong := coalesce(
-      v_wrong,
-      df.node_query_flaw(v_kind, v_rule ->> 'query', v_text),
-      df.node_children_flaw(v_kind, v_has, v_rule ->> 'needs', v_rule ->> 'may')
-    );
+    v_query := v_rule ->> 'query';
+    if v_text is null and not starts_with(v_query, 'none')
+      or v_text is not null and (v_query <> 'text' or ltrim(v_text, E' \t\n\r') = '')
+    then
+      v_wrong := coalesce(v_wrong, df.node_query_flaw(v_kind, v_query, v_text));
+    end if;
+    v_needs := v_rule ->> 'needs';
+    if translate(v_needs, v_has, '') <> '' or translate(v_has, v_needs, '') <> '' then
+      v_wrong := coalesce(v_wrong, df.node_children_flaw(v_kind, v_has, v_needs, v_rule ->> 'may'));
+    end if;
     if v_wrong is not null then
-      perform df.refuse_node(v_parents, v_places, v_node, v_wrong);
+      perform df.refuse_node(v_parents, v_roles, v_node, v_wrong);
     end if;
   end loop;
 end

@@ -374,7 +374,8 @@ as $$
 begin
   perform df.not_null(result_name, 'if_rows', 'result_name');
   if result_name !~ '^[A-Za-z_][A-Za-z0-9_]*$' then
-    raise exception 'df.if_rows: %', df.result_name_flaw(result_name) using errcode = 'invalid_parameter_value';
+    raise exception 'df.if_rows: result name ''%'' is not a valid identifier — must match [a-zA-Z_][a-zA-Z0-9_]*', result_name
+      using errcode = 'invalid_parameter_value';
   end if;
   return '{"node_type":"IF","left_node":' || df.as_node(then_branch, 'if_rows', 'then_branch')
     || ',"right_node":' || df.as_node(else_branch, 'if_rows', 'else_branch')
