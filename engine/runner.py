@@ -68,6 +68,7 @@ class Engine:
         self._role: Role = "starting"
         self._reason = "not connected yet"
         self._leadership: Leadership | None = None
+        self._connected = False
         self._led = 0
         """The epoch of the leadership that was lost last; 0 when there is none to come back to."""
         self._stopping = asyncio.Event()
@@ -145,14 +146,20 @@ class Engine:
             await main.close()
 
     async def _check_fitness(self) -> None:
+        """Raises Unfit, or LeadershipLost when the server is away.
+
+        A server that refuses us after it had let us in is away, too: one that recovers from a crash refuses for a while, and
+        may have ended that by the time somebody asks why.
+        """
         problems = failed(await diagnose(self._settings, try_steps=False))
-        if any(finding.away for finding in problems):
+        if any(finding.away or (self._connected and finding.refused) for finding in problems):
             raise LeadershipLost(problems[0].what, problems[0].repair)
         if problems:
             raise Unfit(
                 "; ".join(finding.what for finding in problems),
                 "\n".join(finding.repair for finding in problems if finding.repair),
             )
+        self._connected = True
 
     async def _lead_when_free(self, main: Connection, replication: Connection) -> bool:
         system = await identify_system(replication)

@@ -40,6 +40,8 @@ class Finding:
     repair: str = ""
     away: bool = False
     """The server does not answer: wait and look again, rather than repair."""
+    refused: bool = False
+    """The server answered, and did not let us in."""
 
     @property
     def failed(self) -> bool:
@@ -84,7 +86,8 @@ async def no_login(condition: str, setting: str, dsn: str, error: psycopg.Error)
     state = await asyncio.to_thread(pq.PGconn.ping, make_conninfo(dsn, connect_timeout=connect_timeout(dsn)).encode())
     away = state in (pq.Ping.REJECT, pq.Ping.NO_RESPONSE) or "too many clients" in text
     repair = f"start the server, or set {setting} to one that runs" if away else f"mend {setting}, or pg_hba.conf"
-    return Finding(condition=condition, severity=Severity.ERROR, what=f"{setting}: {text}", repair=repair, away=away)
+    what = f"{setting}: {text}"
+    return Finding(condition=condition, severity=Severity.ERROR, what=what, repair=repair, away=away, refused=not away)
 
 
 def lost_connection(error: psycopg.Error) -> Finding:
