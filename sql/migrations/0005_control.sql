@@ -191,7 +191,7 @@ create function df.wait_for_completion(id text, timeout_seconds numeric default 
 as $$
 declare
   c_longest_pause constant double precision := 0.2;
-  v_until    timestamptz := clock_timestamp() + make_interval(secs => timeout_seconds::double precision);
+  v_until    timestamptz;
   v_pause    double precision := 0.002;
   v_instance record;
 begin
@@ -203,9 +203,11 @@ begin
         upper(current_setting('transaction_isolation'))
       using errcode = 'object_not_in_prerequisite_state', hint = 'Call it in a transaction of its own, or in READ COMMITTED.';
   elsif timeout_seconds is null or not timeout_seconds between 0 and 10000000000 then
-    raise exception 'df.wait_for_completion: timeout_seconds must be from 0 to 10000000000, not %', quote_nullable(timeout_seconds)
+    raise exception 'df.wait_for_completion: timeout_seconds must be from 0 to 10000000000, not %',
+        coalesce(timeout_seconds::text, 'NULL')
       using errcode = 'invalid_parameter_value';
   end if;
+  v_until := clock_timestamp() + make_interval(secs => timeout_seconds::double precision);
   loop
     select i.status, i.created_xid, i.quarantined into v_instance
       from df.instances i
