@@ -48,7 +48,7 @@ begin
        and (obj_description(p.oid, 'pg_proc') like 'api: %'
             or with_grant and p.proname in ('grant_usage', 'revoke_usage', 'refuse_owner'))
   loop
-    execute format('grant execute on function %s to %s%s', v_api.signature, v_role, v_option);
+    execute format('grant execute on routine %s to %s%s', v_api.signature, v_role, v_option);
   end loop;
 end
 $$;
@@ -75,7 +75,7 @@ begin
       join pg_attribute t on t.attrelid = c.oid, aclexplode(t.attacl) as a
      where c.relnamespace = 'df'::regnamespace and a.grantee = p_role
      union
-    select format('function %s', p.oid::regprocedure)
+    select format('routine %s', p.oid::regprocedure)
       from pg_proc p, aclexplode(p.proacl) as a
      where p.pronamespace = 'df'::regnamespace and a.grantee = p_role
      union
@@ -110,7 +110,7 @@ begin
   revoke all on schema df from public;
   revoke all on all tables in schema df from public;
   revoke all on all sequences in schema df from public;
-  revoke all on all functions in schema df from public;
+  revoke all on all routines in schema df from public;
   for v_type in
     select t.oid::regtype as name
       from pg_type t

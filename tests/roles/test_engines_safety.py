@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql as pgsql
 
 from sql.migrate import migrate
 from tests.roles.attack import NOT_FOUND, Connection, named, refused, rows, run, scalar
 from tests.roles.conftest import As, Ground
-from tests.servers import Cluster, Database
+from tests.servers import Cluster, Database, drop_slots, wait_until
 
 PINNED = "search_path=pg_catalog, pg_temp"
 LITERALS = "standard_conforming_strings=on"
@@ -266,3 +267,37 @@ def test_an_ordinary_role_cannot_read_the_log(ground: Ground, role_named: Callab
     role = role_named("curious", attributes)
     with pytest.raises(psycopg.OperationalError, match="REPLICATION"):
         psycopg.connect(ground.dsn(role, replication="database"))
+
+
+# --- subscriptions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def subscribed(ground: Ground, database: Database) -> Iterator[Database]:
+    """A database to which a superuser has subscribed the instances of the ground, as far as they get."""
+    slot = f"{database.name}_subscription"
+    ground.run("create publication leak for table df.instances")
+    ground.run("select pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
+    with database.connect() as superuser:
+        superuser.execute(
+            pgsql.SQL(
+                "create subscription leak connection {} publication leak "
+                "with (create_slot = false, slot_name = {}, copy_data = false)"
+            ).format(ground.dsn(), pgsql.Identifier(slot))
+        )
+    yield database
+    with database.connect() as superuser:
+        superuser.execute("alter subscription leak disable")
+        superuser.execute("alter subscription leak set (slot_name = none)")
+        superuser.execute("drop subscription leak")
+    ground.run("drop publication leak")
+    with ground.connect() as superuser:
+        drop_slots(superuser, ground.name)
+
+
+def test_a_subscription_starts_no_workflows(ground: Ground, subscribed: Database) -> None:
+    ground.run("insert into df.instances (id, graph) values ('replicated', 'select 1')", role="bob")
+    errors = "select 1 from pg_stat_subscription_stats where subname = 'leak' and apply_error_count > 0"
+    wait_until(lambda: subscribed.run(errors))
+    assert subscribed.run("select from df.instances") == []
+    ground.run("delete from df.instances where id = 'replicated'")

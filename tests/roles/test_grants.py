@@ -161,10 +161,11 @@ def test_public_has_nothing_even_where_the_owners_default_privileges_would_give_
         engine.execute("create type df.mood as enum ('sad')")
         engine.execute("create domain df.positive as integer check (value > 0)")
         engine.execute("create function df.added() returns integer language sql return 1")
+        engine.execute("create procedure df.added_too() language sql begin atomic select 1; end")
         engine.execute("grant usage on schema df to public")
         engine.execute("select df.seal()")
         assert held(engine, PUBLIC, functions=True) == {}
-        assert rows(engine, "select from pg_proc where proname = 'added' and proacl is null") == []
+        assert rows(engine, "select from pg_proc where proname like 'added%%' and proacl is null", []) == []
     with database.connect("alice") as alice:
         refused(alice, "select df.added()")
         refused(alice, "create table public.t (c df.positive)")
@@ -392,11 +393,14 @@ def test_sealing_gives_what_is_new_to_whoever_has_df_and_to_nobody_else(database
         engine.execute("create function df.brand_new() returns integer language sql return 1")
         engine.execute("create function df.not_for_users() returns integer language sql return 1")
         engine.execute("comment on function df.brand_new() is 'api: new'")
+        engine.execute("create procedure df.brand_new_too() language sql begin atomic select 1; end")
+        engine.execute("comment on procedure df.brand_new_too() is 'api: new'")
         engine.execute("comment on function df.not_for_users() is 'for the engine'")
         engine.execute("select df.seal()")
         may = "select has_function_privilege(%s, %s, %s)"
         new, internal, grant_option = "df.brand_new()", "df.not_for_users()", "execute with grant option"
         assert scalar(engine, may, ["alice", new, "execute"])
+        assert scalar(engine, may, ["alice", "df.brand_new_too()", "execute"])
         assert not scalar(engine, may, ["alice", new, grant_option])
         assert not scalar(engine, may, ["alice", internal, "execute"])
         assert scalar(engine, may, [delegate, new, grant_option])
