@@ -12,8 +12,8 @@ from tests.servers import wait_until
 
 STEP = """
 \\set n :n + 1
-select df.step(:run::bigint * 1000000000000 + :client_id::bigint * 1000000000 + :n, '1', 'insert into t (x) values (1) returning id',
-  true, :epoch, null, false, 'bench', null, null, 0, 1048576);
+select df.step(:run::bigint * 1000000000000 + :client_id::bigint * 1000000000 + :n, '1',
+  'insert into t (x) values (1) returning id', true, :epoch, null, false, 'bench', null, null, 0, 1048576);
 """
 BARE = """
 \\set n :n + 1
