@@ -21,7 +21,7 @@ from psycopg.rows import TupleRow
 from engine.graph import GraphError, parse_graph
 from tests.servers import Database
 
-EXAMPLES = 150
+EXAMPLES = 120
 
 # A JSON object as its members, so that a key may be there twice; a spelling that json.loads has no name for.
 Members = tuple[tuple[str, Any], ...]
@@ -104,38 +104,32 @@ def nodes(draw: st.DrawFn, depth: int = 4, inside_a_loop: bool = False) -> Membe
     """A node that may be wrong in any one of many ways, but is right in most."""
     if depth == 0 or draw(st.integers(0, 2)) == 0:
         members = draw(leaves(inside_a_loop))
-        return draw(spoiled(members)) if draw(st.integers(0, 9)) == 0 else members
-
-    def child(inside: bool = inside_a_loop) -> Members:
-        return draw(nodes(depth - 1, inside))
-
-    kind = draw(st.sampled_from(["THEN", "THEN", "JOIN", "RACE", "IF", "IFROWS", "LOOP"]))
-    match kind:
-        case "THEN":
-            members: Members = (("node_type", kind), ("left_node", child()), ("right_node", child()))
-        case "JOIN" | "RACE":
-            members = (("node_type", kind), ("left_node", child()), ("right_node", child()))
-            extra = draw(st.integers(0, 2))
-            if extra:
-                members += (("extra_nodes", [child() for _ in range(extra)]),)
-        case "IF":
-            members = (
-                ("node_type", kind),
-                ("left_node", child()),
-                ("right_node", child()),
-                ("condition_node", child()),
-            )
-        case "IFROWS":
-            members = (("node_type", "IF"), ("left_node", child()), ("right_node", child()), ("query", draw(IF_ROWS)))
-        case _:
-            members = (("node_type", kind), ("left_node", child(True)))
-            if draw(st.booleans()):
-                members += (("condition_node", child(True)),)
-            if draw(st.integers(0, 4)) == 0:
-                members += (("query", draw(LOOPS)),)
+    else:
+        members = draw(inner_nodes(depth, inside_a_loop))
     if draw(st.integers(0, 3)) == 0:
         members += (("result_name", draw(mostly(st.just("a"), NAMES))),)
     return draw(spoiled(members)) if draw(st.integers(0, 14)) == 0 else members
+
+
+@st.composite
+def inner_nodes(draw: st.DrawFn, depth: int, inside_a_loop: bool) -> Members:
+    kind = draw(st.sampled_from(["THEN", "THEN", "JOIN", "RACE", "IF", "LOOP"]))
+    child = nodes(depth - 1, inside_a_loop or kind == "LOOP")
+    members: Members = (("node_type", kind), ("left_node", draw(child)))
+    if kind != "LOOP":
+        members += (("right_node", draw(child)),)
+    if kind in ("JOIN", "RACE"):
+        members += draw(
+            st.one_of(st.just(()), st.lists(child, max_size=2).map(lambda extra: (("extra_nodes", extra),)))
+        )
+    elif kind in ("IF", "LOOP"):
+        has_condition = draw(st.booleans())
+        members += (("condition_node", draw(child)),) if has_condition else ()
+        if kind == "IF" and not has_condition:
+            members += (("query", draw(IF_ROWS)),)
+        elif kind == "LOOP" and draw(st.integers(0, 4)) == 0:
+            members += (("query", draw(LOOPS)),)
+    return members
 
 
 KEYS = ("node_type", "left_node", "right_node", "condition_node", "extra_nodes", "query", "result_name", "unknown")
@@ -215,9 +209,7 @@ def damaged(draw: st.DrawFn) -> str:
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.integers(0, len(text)))
         piece = draw(
-            st.sampled_from(
-                list('{}[]",:\\ \n\x01x0-e\xa0') + ["null", '""', "\\u12", "tru", "1.5", '"node_type":"SQL",']
-            )
+            st.sampled_from([*'{}[]",:\\ \n\x01x0-e\xa0', "null", '""', "\\u12", "tru", "1.5", '"node_type":"SQL",'])
         )
         keep = draw(st.integers(0, 4))
         text = text[:place] + (piece if keep else "") + text[place + draw(st.integers(0, 1)) :]
