@@ -6,6 +6,9 @@ declare
   v_operator record;
   v_there    oid;
 begin
+  if to_regprocedure('df.loop_forever(text)') is null then
+    return;  -- an upgrade that was told to stop before the builders
+  end if;
   for v_operator in
     values ('~>', 'seq', true, 'a, then b'),
            ('|=>', 'as', true, 'names a result'),
