@@ -36,9 +36,7 @@ select shape || '-' || n, df.seq(graph, format('insert into trail values (%%L, '
               select format('insert into trail values (%%L, ''step'')', 'race-' || n) from generate_series(1, 6)))))
        ) as shapes(shape, graph)
 """
-SIGNALS: Final = (
-    "select df.signal('signal-' || n, 'go') from generate_series(%(first)s::int, %(last)s::int) as n, generate_series(1, 3)"
-)
+SIGNALS: Final = "select df.signal('signal-' || n, 'go') from generate_series(%(first)s::int, %(last)s::int) as n, generate_series(1, 3)"
 PER_SHAPE: Final = 5
 STEPS: Final = 6
 
