@@ -355,7 +355,7 @@ begin
     end if;
   end if;
   -- an IF without else that somebody wrote: short, so that parsing it costs nothing
-  if df.is_node(v_half) and octet_length(v_half) <= c_short_bytes then
+  if df.is_node(v_half) and octet_length(v_half) <= c_short_bytes and df.is_json(v_half) then
     if v_half::json ->> 'node_type' = 'IF' and v_half::json ->> 'right_node' is null then
       return left(v_half, -1) || ',"right_node":' || v_else || '}';
     end if;
@@ -479,10 +479,11 @@ end
 $$;
 comment on function df.sleep(interval) is 'api: waits for an interval; a month is 30 days';
 
--- Seconds, an interval, or a text that becomes one of them once its references are filled in.
+-- Seconds, an interval, or a text that becomes one of them once its references are filled in. Stable, because how an
+-- interval is read is the session's choice; sleep_until(text) too: 'tomorrow' must not be folded into a cached plan.
 create function df.sleep(duration text)
   returns text
-  language plpgsql immutable parallel safe
+  language plpgsql stable parallel safe
   set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -514,7 +515,7 @@ comment on function df.sleep_until(timestamptz) is 'api: waits until a time';
 
 create function df.sleep_until(until text)
   returns text
-  language plpgsql immutable parallel safe
+  language plpgsql stable parallel safe
   set search_path = pg_catalog, pg_temp
 as $$
 begin
