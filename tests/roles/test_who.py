@@ -265,12 +265,9 @@ def columns_of(connection: Connection, table: str) -> dict[str, str]:
 
 
 def forged_insert(table: str, column: str, value: str) -> str:
-    """Writes `value` into a column, and returns whether it stands there."""
+    """Writes `value` into a column. Without RETURNING, which the policy for reading would refuse instead."""
     given = {**REQUIRED[table], column: value}
-    return (
-        f"insert into df.{table} ({', '.join(given)}) overriding system value values ({', '.join(given.values())}) "
-        f"returning {column}::text = ({value})::text"
-    )
+    return f"insert into df.{table} ({', '.join(given)}) overriding system value values ({', '.join(given.values())})"
 
 
 @pytest.mark.parametrize("table", WRITABLE)
@@ -288,8 +285,9 @@ def test_what_pg_write_all_data_writes_into_other_columns_is_overwritten(as_role
     writer = as_role("writer")
     writer.execute("insert into df.instances (id, graph) values ('mine', 'select 1')")
     for column, kind in columns_of(writer, table).items():
+        insert = f"{forged_insert(table, column, FORGED[kind])} returning {column}::text = ({FORGED[kind]})::text"
         with writer.transaction(force_rollback=True):
-            forged = scalar(writer, forged_insert(table, column, FORGED[kind]))
+            forged = scalar(writer, insert)
         assert not forged, column
 
 
