@@ -172,25 +172,41 @@ class StepConnection:
 
     # --- receiving ------------------------------------------------------------------------------------------------
 
+    def look(self) -> None:
+        """Reads what is there; for whoever suspects that the event loop did not say so."""
+        if not self.closed:
+            self._readable()
+
     def _readable(self) -> None:
-        pgconn = self._pgconn
+        waiting = self._done
         try:
-            pgconn.consume_input()
-            while self._done is not None and not pgconn.is_busy():
-                result = pgconn.get_result()
-                if result is None:
-                    if not self._pipeline:
-                        self._finish()
-                        break
-                elif result.status == _STATUS.PIPELINE_SYNC:
-                    pgconn.exit_pipeline_mode()
-                    self._pipeline = False
-                    self._finish()
-                    break
-                else:
-                    self._take(result)
+            self._read()
+            if self._done is waiting and not self.closed:
+                # uvloop tells of a reset connection once: what came before the reset was read, the reset was not
+                self._read()
         except psycopg.Error as error:
             self._lose(error)
+            return
+        if not self.closed and self._pgconn.status == pq.ConnStatus.BAD:
+            # libpq has closed the socket, which will never be readable again; in a pipeline no sync comes either
+            self._lose(None)
+
+    def _read(self) -> None:
+        pgconn = self._pgconn
+        pgconn.consume_input()
+        while self._done is not None and not pgconn.is_busy():
+            result = pgconn.get_result()
+            if result is None:
+                if not self._pipeline:
+                    self._finish()
+                    break
+            elif result.status == _STATUS.PIPELINE_SYNC:
+                pgconn.exit_pipeline_mode()
+                self._pipeline = False
+                self._finish()
+                break
+            else:
+                self._take(result)
 
     def _take(self, result: PGresult) -> None:
         status = result.status
@@ -225,7 +241,8 @@ class StepConnection:
         if done is None:
             self._on_idle_loss(self)
             return
-        reason = self._error or ServerError(sqlstate="08006", message=clip(str(error), ERROR_MESSAGE_CHARACTERS))
+        why = "the connection was lost" if error is None else str(error)
+        reason = self._error or ServerError(sqlstate="08006", message=clip(why, ERROR_MESSAGE_CHARACTERS))
         done(self, Answer(error=reason, lost=True))
 
 

@@ -431,6 +431,8 @@ class SqlExecutor:
 
     def _sweep(self) -> None:
         """Looks again for rows that should have come: a commit that was answered may be lost in a failover."""
+        for running in [s.connection for s in self._steps.values() if s.connection is not None]:
+            running.look()
         before = self._loop.time() - UNANSWERED_SECONDS
         for step in [s for s in self._steps.values() if s.phase == "answered" and s.since < before and not s.cancelled]:
             step.look = True
