@@ -213,7 +213,9 @@ async def check_server(conn: Connection) -> list[Problem]:
         oldest = OLDEST_SERVER_VERSION // 10_000
         problems.append(Problem(f"the server is PostgreSQL {version}", f"PostgreSQL {oldest} or later is needed"))
     if wal_level != "logical":
-        problems.append(Problem(f"wal_level is {wal_level}", "alter system set wal_level = 'logical'; then restart the server"))
+        problems.append(
+            Problem(f"wal_level is {wal_level}", "alter system set wal_level = 'logical'; then restart the server")
+        )
     if not may_replicate:
         hint = f"alter role {pgsql.Identifier(role).as_string()} replication"
         problems.append(Problem(f"role {role} may not replicate", hint))
