@@ -110,20 +110,6 @@ def old_ground(clusters: ClusterFor) -> Iterator[Ground]:
 
 
 @pytest.fixture
-def as_role(ground: Ground) -> Iterator[As]:
-    """Connects as a role, in a transaction that is rolled back."""
-    with ExitStack() as stack:
-
-        def connect(role: str) -> Connection:
-            connection = ground.connect(role, autocommit=False)
-            stack.callback(connection.close)
-            stack.callback(connection.rollback)
-            return connection
-
-        yield connect
-
-
-@pytest.fixture
 def role_named(ground: Ground) -> Iterator[Callable[..., str]]:
     """Makes a role with df and returns its name; it is dropped afterwards, with all that it owns."""
     names: list[str] = []
@@ -141,3 +127,17 @@ def role_named(ground: Ground) -> Iterator[Callable[..., str]]:
         for name in names:
             connection.execute(named("drop owned by {} cascade", name))
             connection.execute(named("drop role {}", name))
+
+
+@pytest.fixture
+def as_role(ground: Ground, role_named: Callable[..., str]) -> Iterator[As]:
+    """Connects as a role, in a transaction that is rolled back (before roles are dropped, which would wait for it)."""
+    with ExitStack() as stack:
+
+        def connect(role: str) -> Connection:
+            connection = ground.connect(role, autocommit=False)
+            stack.callback(connection.close)
+            stack.callback(connection.rollback)
+            return connection
+
+        yield connect
