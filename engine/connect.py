@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 Connection = psycopg.AsyncConnection[Any]
@@ -14,8 +16,30 @@ OPTIONS: Final = "-c search_path=pg_catalog,pg_temp -c statement_timeout=0"
 """Nobody else's schema is looked into (ROLES.md rule 12), and no setting of the role's ends what we do."""
 
 
+UNCHECKED: Final = "SQL_ASCII"
+"""The encoding of a database that holds any bytes. Asked for UTF8, its server refuses a whole answer for one bad value."""
+
+
+ANY_OTHER: Final = 0
+"""For psycopg: every type that has no loader of its own."""
+
+
+class _AnyText(Loader):
+    """Text that is valid UTF-8, else its bytes, as in the log (`cdc.messages.Value`)."""
+
+    def load(self, data: Buffer) -> str | bytes:
+        raw = bytes(data)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return raw
+
+
 async def connect(dsn: str, application_name: str, options: str = "", **keywords: str) -> Connection:
-    """A connection in autocommit, in UTF8, with `OPTIONS` after the connection string's own. Raises psycopg's errors."""
+    """A connection in autocommit, with `OPTIONS` after the connection string's own. Raises psycopg's errors.
+
+    It speaks UTF8. In a database that is `UNCHECKED`, a column of type text may come as bytes.
+    """
     given = conninfo_to_dict(dsn).get("options") or ""
     conninfo = make_conninfo(
         dsn,
@@ -25,7 +49,12 @@ async def connect(dsn: str, application_name: str, options: str = "", **keywords
         connect_timeout=connect_timeout(dsn),
         **keywords,
     )
-    return await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+    connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+    if connection.info.parameter_status("server_encoding") == UNCHECKED:
+        for kind in ("text", "name", ANY_OTHER):
+            connection.adapters.register_loader(kind, _AnyText)
+        await connection.execute(f"set client_encoding to {UNCHECKED}")
+    return connection
 
 
 def connect_timeout(dsn: str) -> str:

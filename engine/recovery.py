@@ -44,7 +44,7 @@ from engine.events import CancelRequested, Event, Signalled, Started
 from engine.executors.login import Login
 from engine.log import fields
 from engine.machine import NEW
-from engine.rows import CommandKind, CommandRow, CompletionRow, InstanceRow
+from engine.rows import CommandKind, CommandRow, CompletionRow, InstanceRow, readable
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -227,7 +227,19 @@ async def _results(connection: Connection, wanted: list[tuple[int, int, str]]) -
 
 def _row(row: tuple[Any, ...]) -> InstanceRow:
     key, submitter, id_, graph, label, given, variables, parent_key, event_id = row[:9]
-    return InstanceRow(key, submitter, id_, graph, label, given, variables, parent_key, event_id)
+    return InstanceRow(key, submitter, readable(id_), graph, label, given, variables, parent_key, event_id)
+
+
+def _completion(columns: Sequence[Any]) -> CompletionRow:
+    """The columns of `_COMPLETION`."""
+    run_as, key, step, attempt, outcome, cause, event_id, result, error = columns
+    return CompletionRow(run_as, key, readable(step), attempt, outcome, cause, event_id, result, error)
+
+
+def _command(kind: CommandKind, columns: Sequence[Any]) -> CommandRow:
+    """Owner, id, key, name, text and event id."""
+    owner, instance_id, key, name, text, event_id = columns
+    return CommandRow(kind, owner, readable(instance_id), key, readable(name), readable(text), event_id)
 
 
 def _live(book: Book, row: tuple[Any, ...], stored: Stored | CodecError | None, results: dict[str, str]) -> Live | None:
@@ -258,7 +270,10 @@ async def prepare_rebuild(connection: Connection, login: Login, system: SystemId
     """What must be so before the snapshot of a scan is taken: OIDs are those of this system, no old step is in flight."""
     if checkpoint.system_identifier not in (None, system.system_identifier):
         await _rewrite_oids(connection)
-    cursor = await connection.execute("select distinct submitter from df.instances where status = 'running'")
+    # pending ones too: the status is as of the last checkpoint
+    cursor = await connection.execute(
+        "select distinct submitter from df.instances where status in ('pending', 'running')"
+    )
     roles = [row[0] for row in await cursor.fetchall()]
     gate = asyncio.Semaphore(LOGINS)
 
@@ -364,7 +379,7 @@ async def _histories(connection: Connection, rows: list[tuple[Any, ...]]) -> dic
     query = f"select {_COMPLETION} {_MICROSECONDS} from df.completions where instance_key = any (%s)"
     cursor = await connection.execute(pgsql.SQL(query), [keys])
     for *columns, recorded_us in await cursor.fetchall():
-        completion = CompletionRow(*columns)
+        completion = _completion(columns)
         history = histories[completion.instance_key]
         history.found.append(_Found(recorded_us, completion))
         if completion.cause is not None:
@@ -394,7 +409,7 @@ async def _commands(
     """
     parameters = [[row[i] for row in rows] for i in (0, 1, 2)]
     cursor = await connection.execute(pgsql.SQL(query), parameters)
-    return [(CommandRow(kind, *row[:6]), row[6]) for row in await cursor.fetchall()]
+    return [(_command(kind, row[:6]), row[6]) for row in await cursor.fetchall()]
 
 
 # --- the cross-check --------------------------------------------------------------------------------------------------
@@ -444,7 +459,7 @@ async def fold_missed(connection: Connection, book: Book, seen: Seen) -> int:
         for row in await cursor.fetchall():
             with book.elsewhere() as at:
                 at(0, row[6], book.lsn, 0)
-                book.command(CommandRow(kind, *row[:6]))
+                book.command(_command(kind, row[:6]))
             missed += 1
     return missed
 
@@ -477,15 +492,15 @@ async def _event_at(connection: Connection, live: Live, kind: str, row_key: str,
             return None if row is None else Started(row[0], at_us)
         case "completion":
             row = await _maybe(connection, _ONE_COMPLETION, [*key, live.key])
-            return None if row is None else completed(CompletionRow(*row[:9]), at_us)
+            return None if row is None else completed(_completion(row[:9]), at_us)
         case "signal":
             query = "select event_id::text, name, data::text from df.signals where owner = %s and event_id = %s::uuid"
             row = await _maybe(connection, query, key)
-            return None if row is None else Signalled(row[0], at_us, row[1], row[2])
+            return None if row is None else Signalled(row[0], at_us, readable(row[1]), readable(row[2]))
         case "cancellation":
             query = "select event_id::text, reason from df.cancellations where owner = %s and event_id = %s::uuid"
             row = await _maybe(connection, query, key)
-            return None if row is None else CancelRequested(row[0], at_us, row[1])
+            return None if row is None else CancelRequested(row[0], at_us, readable(row[1]))
         case _:
             raise MachineError(f"an event of kind {kind!r} was set aside")
 
