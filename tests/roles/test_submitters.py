@@ -24,15 +24,13 @@ AFTER_A_SECOND = "select df.sleep(1) ~> 'select current_user::text as who'"
 
 @pytest.fixture(scope="module")
 def stage(server18: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """An engine with two roles of its own, in a database where mallory has set traps before it came."""
+    """An engine with two roles of its own, in a database where somebody has set traps before it came."""
     database = server18.database()
     try:
+        trapper = database.new_role("trapper")
         with database.connect() as superuser:
-            superuser.execute("create role mallory login")
-            superuser.execute("select df.grant_usage('mallory')")
-            superuser.execute(named("grant create on database {} to mallory", database.name))
-            superuser.execute("grant usage, create on schema public to mallory")
-        set_traps(database, "engine", "mallory")
+            superuser.execute(named("grant create on database {} to {}", database.name, trapper))
+        set_traps(database, "engine", trapper)
         leave_instance_of_nobody(database)
         engine = database.engine(
             tmp_path_factory.mktemp("engine"),
@@ -44,8 +42,6 @@ def stage(server18: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             yield made
     finally:
         database.drop()
-        with server18.connect() as superuser:
-            superuser.execute("drop role mallory")
 
 
 def leave_instance_of_nobody(database: Database) -> None:
