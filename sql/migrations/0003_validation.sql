@@ -130,6 +130,19 @@ end
 $$;
 comment on function df.is_timestamp(text) is 'api: is a text an ISO 8601 time that a graph may hold';
 
+-- Is an option of a node, given as its token or null, absent or a number of seconds? -0 is as good as 0.
+create function df.may_be_seconds(p_token text)
+  returns boolean
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+begin
+  return p_token is null or df.is_seconds(regexp_replace(p_token, '^-(?=[0.]+([eE]|$))', ''));
+end
+$$;
+comment on function df.may_be_seconds(text) is 'api: is an option of a graph node absent or a number of seconds';
+
 -- What is wrong with the query of a node whose query is a JSON object; null when nothing is.
 create function df.node_options_flaw(p_type text, p_query text)
   returns text
@@ -138,17 +151,29 @@ create function df.node_options_flaw(p_type text, p_query text)
   set standard_conforming_strings = on
 as $$
 declare
+  v_json    json;
   v_keys    text[];
-  v_options jsonb;
+  v_options jsonb;  -- key to token, nulls left out: as a token no number is too large for jsonb
   v_text    text;
 begin
-  -- json, because jsonb would swallow a key that is there twice
   begin
-    v_keys := array(select json_object_keys(p_query::json));
-    v_options := jsonb_strip_nulls(p_query::jsonb);
+    v_json := p_query;
   exception
-    when others then
-      return format('query of %s is not a JSON object', p_type);
+    when invalid_text_representation then
+      v_json := 'null';
+    when statement_too_complex then
+      return format('query of %s is nested too deeply', p_type);
+  end;
+  if json_typeof(v_json) <> 'object' then
+    return format('query of %s is not a JSON object', p_type);
+  end if;
+  begin
+    select array_agg(o.key), jsonb_object_agg(o.key, o.value::text) filter (where json_typeof(o.value) <> 'null')
+      into v_keys, v_options
+      from json_each(v_json) as o;
+  exception
+    when invalid_text_representation or untranslatable_character then
+      return format('query of %s has a character that text cannot hold', p_type);
   end;
   if exists (select from unnest(v_keys) as k(key) group by k.key having count(*) > 1) then
     return format('query of %s has a key twice', p_type);
@@ -156,39 +181,43 @@ begin
 
   case p_type
     when 'IF' then
-      if v_options -> 'condition_type' is distinct from '"result_has_rows"' then
+      v_text := v_options ->> 'condition_type';
+      if left(v_text, 1) <> '"' then
+        return 'condition_type is not a string';
+      elsif df.json_text(v_text) is distinct from 'result_has_rows' then
         return 'condition_type is not ''result_has_rows''';
-      elsif jsonb_typeof(v_options -> 'result_name') <> 'string' then
-        return 'result_name is not a string that text can hold';
       end if;
-      return df.result_name_flaw(coalesce((v_options -> 'result_name')::text, '""'));
+      return df.result_name_flaw(coalesce(v_options ->> 'result_name', '""'));
     when 'LOOP' then
-      if v_options ? 'every' and not df.is_seconds((v_options -> 'every')::text) then
+      if not df.may_be_seconds(v_options ->> 'every') then
         return 'every is not a number of seconds from 0 to 10000000000';
       end if;
     when 'BREAK' then
       null;  -- break_value may be anything
     when 'SLEEP' then
-      v_text := v_options ->> 'until';
-      if jsonb_typeof(v_options -> 'until') <> 'string' then
-        return 'until is not a string that text can hold';
-      elsif coalesce(v_text, '') = '' then
+      v_text := coalesce(v_options ->> 'until', '""');
+      if left(v_text, 1) <> '"' then
+        return 'until is not a string';
+      end if;
+      v_text := df.json_text(v_text);
+      if v_text = '' then
         return 'SLEEP needs a number of seconds, a text or an until';
       elsif not df.has_reference(v_text) and not df.is_timestamp(v_text) then
         return format('until is neither an ISO 8601 time nor a reference: ''%s''', left(v_text, 60));
       end if;
     when 'SIGNAL' then
-      if jsonb_typeof(v_options -> 'signal_name') <> 'string' then
-        return 'signal_name is not a string that text can hold';
+      v_text := coalesce(v_options ->> 'signal_name', '""');
+      if left(v_text, 1) <> '"' then
+        return 'signal_name is not a string';
       end if;
-      v_text := coalesce(v_options ->> 'signal_name', '');
+      v_text := df.json_text(v_text);
       if v_text = '' then
         return 'SIGNAL needs a signal_name';
       elsif octet_length(v_text) > 200 and not df.has_reference(v_text) then
         return 'signal_name is longer than 200 bytes';
-      elsif jsonb_typeof(v_options -> 'fresh') <> 'boolean' then
+      elsif v_options ->> 'fresh' not in ('true', 'false') then
         return 'fresh is not true or false';
-      elsif v_options ? 'timeout_seconds' and not df.is_seconds((v_options -> 'timeout_seconds')::text) then
+      elsif not df.may_be_seconds(v_options ->> 'timeout_seconds') then
         return 'timeout_seconds is not a number of seconds from 0 to 10000000000';
       end if;
   end case;
@@ -599,11 +628,13 @@ begin
     return 'node_type is not a string';
   end if;
   v_name := df.json_text(p_token);
-  if df.node_rules() ? v_name then
+  if v_name is null then
+    return 'node_type has a character that text cannot hold';
+  elsif df.node_rules() ? v_name then
     return format('node_type ''%s'' is not available in this version of walflow', v_name);
   end if;
   raise exception 'Invalid durable function: Unknown node_type ''%''. Valid types: %',
-      left(coalesce(v_name, p_token), 60),
+      left(v_name, 60),
       (select string_agg(r.key, ', ' order by (r.value -> 'ordinal')::integer)
          from jsonb_each(df.node_rules()) as r
         where (r.value -> 'available')::boolean)
@@ -660,7 +691,7 @@ begin
     v_wrong := null;
     v_kind := btrim(v_types[v_node], '"');
     v_rule := c_rules -> v_kind;
-    if v_node = v_twice and v_types[v_node] <> '' then
+    if v_node = v_twice and v_types[v_node] is distinct from '' then
       perform df.refuse_node(v_parents, v_roles, v_node, format('key ''%s'' is there twice', btrim(v_twice_key, '"')));
     elsif v_rule is null and left(v_types[v_node], 1) = '"' and strpos(v_types[v_node], '\') > 0 then
       v_kind := df.json_text(v_types[v_node]);
