@@ -409,7 +409,7 @@ def test_an_unfit_server_and_role_are_named() -> None:
             with pytest.raises(ServerUnfit):
                 await require_server(conn)
         assert [(problem.what, problem.hint) for problem in problems] == [
-            ("wal_level is replica", "set wal_level = logical and restart the server"),
+            ("wal_level is replica", "alter system set wal_level = 'logical'; then restart the server"),
             ("role nobody in particular may not replicate", 'alter role "nobody in particular" replication'),
         ]
 
