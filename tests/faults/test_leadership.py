@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.faults.load import Load
+from tests.faults.trail import Load
 from tests.servers import Database, wait_until
 
 

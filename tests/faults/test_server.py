@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.load import Load
+from tests.faults.trail import Load
 from tests.servers import Cluster, Database
 
 
