@@ -234,7 +234,8 @@ def test_a_schema_named_like_the_engines_role_does_not_run_as_the_engine_in_migr
         with psycopg.connect(empty.dsn("engine", options="")) as careless:
             careless.execute("select quote_ident(current_user) from pg_roles where oid = 10::smallint")
         assert set(empty.run("delete from public.evidence returning role")) == {("engine",)}
-        migrate(empty.dsn("engine", options=""))
+        for _ in range(2):  # the second time there is a schema to look at
+            migrate(empty.dsn("engine", options=""))
         assert empty.run("select role from public.evidence") == []
     finally:
         empty.drop()

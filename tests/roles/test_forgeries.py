@@ -56,6 +56,17 @@ def test_a_forged_completion_does_not_end_a_step_that_runs(stage: World, role: s
     assert stage.end(id_).rows == [{"x": "real"}]
 
 
+@pytest.mark.parametrize("role", ["bob", "member"])
+def test_a_forged_completion_does_not_hide_the_failure_of_a_step_that_runs(stage: World, role: str) -> None:
+    with stage.database.connect() as gate:
+        gate.execute("select pg_advisory_lock(42)")
+        id_ = stage.start("select 1 / length(pg_advisory_xact_lock(42)::text)")
+        wait_until(lambda: stage.run("select 1 from pg_locks where locktype = 'advisory' and not granted"))
+        forge(stage, stage.key(id_), "1", role=role)
+        assert stage.outcome("select 1 as x", role="bob").rows == [{"x": 1}]  # so what was forged is folded
+    assert stage.end(id_).code == "22012"
+
+
 def test_a_completion_forged_in_advance_is_not_kept_for_its_step(stage: World) -> None:
     graph = stage.build("select df.wait_for_signal('go') ~> 'select 0' ~> 'select 1 as x'")
     id_ = stage.start(graph)

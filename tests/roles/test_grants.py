@@ -350,6 +350,9 @@ def test_a_grant_is_all_that_a_role_needs_and_a_revocation_takes_all_of_it(
         "insert into df.completions (instance_key, step, attempt, outcome) values (1, '1', 1, 'completed')"
     )
     connection.rollback()
+    engine.execute(
+        named("grant select (instance_key) on df.states to {}", fresh)
+    )  # what an admin added is revoked, too
     engine.execute("select df.revoke_usage(quote_ident(%s)::regrole)", [fresh])
     engine.commit()
     assert held(engine, fresh, functions=True) == {}
