@@ -6,7 +6,7 @@ import random
 import time
 from pathlib import Path
 
-from tests.faults.load import Load
+from tests.faults.trail import Load
 from tests.servers import Database
 
 KILLS = 20
