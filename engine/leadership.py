@@ -66,6 +66,9 @@ HOLD_SECONDS: Final = 5.0
 """Between statuses while the stream is held and nothing is read from it yet."""
 CATCH_UP_SECONDS: Final = 0.05
 """Between questions for the server's position while catching up."""
+RECORDING_SECONDS: Final = 2.0
+"""How long an orderly stop waits for outcomes to be inserted: somebody may hold a key."""
+STOPPING_POLL_SECONDS: Final = 0.01
 LONGEST_TIMER_SECONDS: Final = 3600.0
 """Sleep of the timer task at most: the database's clock may be set."""
 
@@ -484,11 +487,14 @@ class Leadership:
         await self._checkpointer.finish()
 
     async def _stop_working(self) -> None:
-        """No new work; what is in flight may end and be folded."""
+        """No new work; what is in flight may end and be folded. How it ended is recorded: what ran on its own shall not again."""
         self.book.dispatch = lambda _live, _effect: None
         if self._timer_handle is not None:
             self._timer_handle.cancel()
         await self._executor.stop(self._settings.grace.total_seconds())
+        until = self._loop.time() + RECORDING_SECONDS
+        while self._recorder.busy and not self._lost.done() and self._loop.time() < until:
+            await asyncio.sleep(STOPPING_POLL_SECONDS)
         self._raise_if_lost()
 
     def counts(self) -> dict[str, int]:

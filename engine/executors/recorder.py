@@ -76,6 +76,11 @@ class Recorder:
         """Takes a decision; it is inserted soon."""
         (self._own if record.run_as == ENGINE else self._others).record(record)
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is being inserted, or waits for no more than its turn."""
+        return self._own.busy or self._others.busy
+
     def jobs(self) -> list[Coroutine[Any, Any, None]]:
         """What inserts, until cancelled. Each raises Fenced, and psycopg's errors when its connection is lost."""
         return [self._own.run(), self._others.run()]
@@ -89,6 +94,7 @@ class _Lane:
         self._epoch = epoch
         self._waiting: list[Record] = []
         self._wanted = asyncio.Event()
+        self.busy = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -96,6 +102,7 @@ class _Lane:
     def record(self, record: Record) -> None:
         self._waiting.append(record)
         self._wanted.set()
+        self.busy = True
 
     async def run(self) -> None:
         while True:
@@ -104,6 +111,7 @@ class _Lane:
             while self._waiting:
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 await self._insert(batch)
+            self.busy = False
 
     async def _insert(self, records: list[Record]) -> bool:
         """Whether nobody held a key of them. What was skipped or held is tried again later."""

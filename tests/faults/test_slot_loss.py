@@ -1,83 +1,114 @@
-"""Losing the slot loses nothing: the tables are scanned, and the log is read on from exactly there."""
+"""Losing the slot loses nothing: it is made anew, every row that no checkpoint holds is folded from the tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from tests.faults.trail import Load
-from tests.servers import Database, drop_slots
+from tests.faults.load import Load
+from tests.servers import Database, EngineProcess, wait_until
+from tests.workflows import World, world
 
 
-def drop(database: Database) -> None:
-    with database.cluster.connect() as connection:
-        drop_slots(connection, database.name)
+def drop(here: World) -> None:
+    """Drop the engine's slot, ending whoever reads it."""
+
+    def dropped() -> bool:
+        slot = here.database.slot
+        here.run("select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = %s", [slot])
+        try:
+            here.run("select pg_drop_replication_slot(%s)", [slot])
+        except psycopg.errors.ObjectInUse:
+            return False
+        return True
+
+    wait_until(dropped)
 
 
-def drop_and_make_again(database: Database) -> None:
-    """Under the same name: it looks healthy and has a gap."""
-    drop(database)
-    database.run("select pg_create_logical_replication_slot(%s, 'pgoutput')", [database.slot])
+def drop_and_make(here: World) -> None:
+    """The same name, and a gap."""
+    drop(here)
+    here.run("select pg_create_logical_replication_slot(%s, 'pgoutput')", [here.database.slot])
 
 
-def advance(database: Database) -> None:
-    database.run("select pg_replication_slot_advance(%s, pg_current_wal_lsn())", [database.slot])
+def advance(here: World) -> None:
+    """Past everything that the engine has not read."""
+    wait_until(
+        lambda: here.value("select not active from pg_replication_slots where slot_name = %s", [here.database.slot])
+    )
+    here.run("select pg_replication_slot_advance(%s, pg_current_wal_flush_lsn())", [here.database.slot])
 
 
-@pytest.mark.parametrize("lose", [drop, drop_and_make_again, advance])
-def test_a_slot_lost_while_the_engine_is_down_loses_nothing(
-    database: Database, tmp_path: Path, lose: Callable[[Database], None]
+def scanned(engine: EngineProcess) -> int:
+    return engine.log().count('"tables scanned"')
+
+
+@pytest.mark.parametrize("lose", [drop, drop_and_make, advance])
+def test_a_slot_lost_while_no_engine_runs_loses_no_work_in_flight(
+    database: Database, tmp_path: Path, lose: Callable[[World], None]
 ) -> None:
-    load = Load(database)
+    engine = database.engine(tmp_path)
+    with world(database, engine) as here:
+        load = Load(here)
+        for round in range(1, 5):
+            engine.start()
+            load.start()
+            load.start()
+            engine.kill()
+            load.start()
+            lose(here)
+            load.start()
+            assert scanned(engine) == round
+        engine.start()
+        load.check()
+
+
+def test_a_slot_dropped_under_a_running_engine_loses_no_work_in_flight(database: Database, tmp_path: Path) -> None:
     engine = database.engine(tmp_path).start()
-    load.start(4)
-    while load.ended < 4:
-        pass
-    engine.kill()
-    load.start(4)  # committed while nobody reads: in the part of the log that will be missing
-    lose(database)
-    load.start(2)
-    engine.start()
-    load.check()
-    assert engine.metric("walflow_recovered_total", how="scan") != 0
-    load.start(2)
-    load.check()
+    with world(database, engine) as here:
+        load = Load(here)
+        for round in range(1, 5):
+            load.start()
+            load.start()
+            drop(here)
+            load.start()
+            wait_until(lambda: scanned(engine) > round)  # noqa: B023 (called here)
+        engine.wait_ready()
+        load.check()
 
 
-def test_a_slot_dropped_under_a_running_engine_with_work_in_flight_loses_nothing(
+def test_a_slot_lost_while_an_old_step_holds_a_transaction_open_is_made_anew_all_the_same(
     database: Database, tmp_path: Path
 ) -> None:
-    load = Load(database)
+    """Making a slot waits for every running transaction: those of our own steps are ended first."""
     engine = database.engine(tmp_path).start()
-    for _ in range(3):
-        load.start(3)
-        drop(database)
-    load.check()
-    assert engine.returncode is None
+    with world(database, engine) as here:
+        here.run("create table public.slow (i int)", role="alice")
+        here.run("create sequence public.tries", role="alice")
+        id = here.start(
+            "with w as (insert into public.slow select nextval('public.tries') returning i) "
+            "select i, pg_advisory_xact_lock(hashtext('slow')), case when i = 1 then pg_sleep(3600) end from w"
+        )
+        wait_until(lambda: here.running("slow"))
+        engine.kill()
+        drop(here)
+        engine.start(timeout=10)
+        assert here.end(id).status == "completed"
+        assert here.run("select i from public.slow") == [(2,)]
 
 
-def test_a_scan_that_was_not_finished_is_begun_again(database: Database, tmp_path: Path) -> None:
-    """The slot it made looks healthy, but what its snapshot showed was never stored."""
-    load = Load(database)
-    engine = database.engine(tmp_path).start()
-    load.start(3)
-    engine.kill()
-    generation = database.run("select slot_generation from df.checkpoint")[0][0]
-    database.run("update df.checkpoint set scanning = true")
-    load.start(2)
-    engine.start()
-    assert database.run("select slot_generation, scanning from df.checkpoint") == [(generation + 1, False)]
-    load.check()
-
-
-def test_a_checkpoint_of_another_system_is_not_continued_from(database: Database, tmp_path: Path) -> None:
-    load = Load(database)
-    engine = database.engine(tmp_path).start()
-    load.start(3)
-    engine.kill()
-    database.run("update df.checkpoint set system_identifier = '1'")
-    load.start(2)
-    engine.start()
-    load.check()
+def test_two_engines_that_both_find_the_slot_gone_agree_on_one_leader(database: Database, tmp_path: Path) -> None:
+    engines = [database.engine(tmp_path).spawn() for _ in range(3)]
+    with world(database, engines[0]) as here:
+        load = Load(here)
+        for _ in range(3):
+            load.start()
+            wait_until(lambda: sum(engine.status().get("role") == "leader" for engine in engines) == 1)
+            wait_until(lambda: all(engine.get("/readyz")[0] == 200 for engine in engines))
+            drop(here)
+            load.start()
+        load.check()
+        assert all(engine.returncode is None for engine in engines)
