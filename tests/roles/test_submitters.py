@@ -220,3 +220,29 @@ def test_a_role_without_room_for_connections_holds_up_nobody_else(stage: World, 
         assert stage.status("squeezed") in ("pending", "running")
     assert crowded
     assert stage.end("squeezed").status == "completed"
+
+
+# --- rule 17 ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_deferred_trigger_of_a_step_leaves_nothing_in_the_session_of_the_next(
+    stage: World, new_role: Callable[..., str]
+) -> None:
+    """It runs as part of its step, before the session is cleaned, and not at the commit."""
+    role = new_role("putting_off")
+    stage.run("grant create on schema public to putting_off")
+    stage.run("create table public.put_off (x integer)", role=role)
+    stage.run(
+        "create function public.dirty() returns trigger language plpgsql as "
+        "$$begin perform set_config('work_mem', '77MB', false); return null; end$$",
+        role=role,
+    )
+    stage.run(
+        "create constraint trigger late after insert on public.put_off deferrable initially deferred "
+        "for each row execute function public.dirty()",
+        role=role,
+    )
+    setting = "select current_setting('work_mem') as work_mem, pg_backend_pid() as pid"
+    before = stage.outcome(setting, role=role).rows
+    assert stage.outcome("insert into public.put_off values (1)", role=role).status == "completed"
+    assert stage.outcome(setting, role=role).rows == before
