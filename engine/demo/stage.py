@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -56,8 +56,8 @@ class Stage:
             server = stack.enter_context(EmbeddedServer())
             self._dev: DevServer = prepare(server)
             self._log: Path = server.run_dir / "engine.log"  # goes with the server
-            self._app = stack.enter_context(_session(server.dsn(ORDINARY_ROLE, DATABASE)))
-            self._all_seeing = stack.enter_context(_session(server.dsn(dbname=DATABASE)))
+            self._app = stack.enter_context(closing(_session(server.dsn(ORDINARY_ROLE, DATABASE))))
+            self._all_seeing = stack.enter_context(closing(_session(server.dsn(dbname=DATABASE))))
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:

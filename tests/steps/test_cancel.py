@@ -177,7 +177,9 @@ def test_when_the_cancellation_commits_first_the_step_is_undone(kept: World) -> 
     )
     kept.run(
         "create function public.passes_gate() returns void language plpgsql as "
-        "$$ begin perform pg_advisory_xact_lock(4711); exception when query_canceled then null; end $$",
+        # it ignores the cancel request, and goes on waiting: else it might commit before its key is taken
+        "$$ begin loop begin perform pg_advisory_xact_lock(4711); return; exception when query_canceled then null; end; "
+        "end loop; end $$",
         role="alice",
     )
     id = kept.start(graph)
