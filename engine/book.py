@@ -351,7 +351,8 @@ class Book:
         """An attempt of a step ended."""
         self.on_settled(row.instance_key, row.step, row)
         live = self.instances.get(row.instance_key)
-        if live is not None:
+        # whatever a stranger inserts stands under the stranger's own key, and is none of the instance's events
+        if live is not None and row.run_as in (machine.ENGINE, live.subject.submitter):
             row_key = json.dumps([row.run_as, row.step, row.attempt]) if live.quarantined else ""
             self.fold(live, completed(row, self._at_us), "completion", row_key)
 
