@@ -107,8 +107,8 @@ def test_two_engines_that_both_find_the_slot_gone_agree_on_one_leader(database: 
         for _ in range(3):
             load.start()
             wait_until(lambda: sum(engine.status().get("role") == "leader" for engine in engines) == 1)
-            wait_until(lambda: all(engine.get("/readyz")[0] == 200 for engine in engines))
             drop(here)
             load.start()
         load.check()
-        assert all(engine.returncode is None for engine in engines)
+        # one that led and found another in its place has stopped, as fenced
+        assert {engine.returncode for engine in engines} <= {None, 4}
