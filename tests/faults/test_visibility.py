@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,6 +96,19 @@ class Standby:
                 [role],
             )
         )
+
+
+@contextmanager
+def checkpoint_held_up(here: World, table: str) -> Iterator[None]:
+    """A checkpoint has come to the point where it writes this table, and waits there."""
+    waiting = "select 1 from pg_stat_activity where application_name = 'walflow-leader' and wait_event_type = 'Lock'"
+    with here.database.connect(autocommit=False) as holder, ThreadPoolExecutor() as pool:
+        # the commit that hangs may have the table locked itself: then this lock waits, and the checkpoint behind it
+        lock = pool.submit(holder.execute, f"lock table {table} in share mode".encode())
+        wait_until(lambda: here.run(waiting))
+        yield
+        lock.result()
+        holder.rollback()
 
 
 @contextmanager
@@ -243,6 +257,26 @@ def test_a_checkpoint_does_not_pass_a_row_that_it_cannot_see(here: World, id: st
         assert here.end("start-unseen").status == "completed"
         here.run("select df.signal('start', 'go')", role="alice")
     assert here.end(id).status == ("cancelled" if id == "cancel" else "completed")
+
+
+def test_a_row_that_becomes_visible_in_the_middle_of_a_checkpoint_is_not_missed(here: World) -> None:
+    """The update of its status did not see it; the look at what was visible, later in the same checkpoint, would have."""
+    with standby(here) as replica:
+        replica.commit(here, "select df.start(df.wait_for_signal('go'), id => 'seen-in-the-middle')")
+        with checkpoint_held_up(here, "df.states"):
+            replica.release()
+    here.wait_for("seen-in-the-middle", "running")
+
+
+def test_a_mark_on_a_signal_that_becomes_visible_in_the_middle_of_a_checkpoint_is_not_missed(here: World) -> None:
+    """An unmarked signal would be folded again after the loss of the slot."""
+    here.start(here.build("select df.wait_for_signal('go')"), id="marked")
+    here.wait_for("marked", "running")
+    with standby(here) as replica:
+        replica.commit(here, "select df.signal('marked', 'other'), df.cancel('marked')")
+        with checkpoint_held_up(here, "df.cancellations"):  # which are marked after signals
+            replica.release()
+    wait_until(lambda: here.run("select 1 from df.signals where name = 'other' and folded"))
 
 
 def test_when_no_commit_of_anybody_is_answered_nothing_runs_and_afterwards_everything_once(
