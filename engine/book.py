@@ -315,9 +315,12 @@ class Book:
         self._dirty[live.key] = live
 
     def adopt(self, live: Live) -> None:
-        """An instance as a checkpoint holds it."""
+        """An instance as a checkpoint holds it, or as much of it as could be read."""
         self.instances[live.key] = live
         self._by_id[live.subject.submitter, live.subject.id] = live.key
+        if live.quarantined != live.stored_status[1]:
+            self._dirty[live.key] = live
+            self.on_quarantined(live)
 
     def command(self, row: CommandRow) -> None:
         """A signal, cancellation or release. What is for nobody unfinished has no effect, and is marked all the same."""

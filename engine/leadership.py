@@ -198,6 +198,7 @@ class Leadership:
         self.book = Book(visibility=self._visibility, dispatch=lambda _live, _effect: None, stored=stored)
         self.book.settings = await recovery.read_settings(self._main)
         self.book.on_release = self._release
+        self.book.on_quarantined = self._quarantined
 
     def _make(self, login: Login, moment: Moment, stored: Lsn) -> None:
         self._recorder = Recorder(self._writer, self._roles_writer, self.epoch)
@@ -219,7 +220,6 @@ class Leadership:
         self.book.on_settled = self._settled
         self.book.on_heartbeat = self._heartbeat_came
         self.book.on_event = self._metrics.events.inc
-        self.book.on_quarantined = self._quarantined
         self.book.on_started = lambda _live: self._metrics.instances_started.inc()
 
     def _checkpointer_for(self, connection: Connection) -> Checkpointer:

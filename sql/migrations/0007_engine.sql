@@ -46,6 +46,9 @@ begin
     raise exception 'epoch % does not lead any more', p_epoch using errcode = 'DF001';
   end if;
 
+  -- before the updates, each of which takes a newer snapshot: what a commit in between made visible, an update may have missed
+  invisible := array(select x from unnest(p_xids) as x where not pg_visible_in_snapshot(x, pg_current_snapshot()));
+
   if cardinality(p_keys) > 0 then
     update df.instances i
        set status = c.status,
@@ -108,7 +111,6 @@ begin
         on conflict do nothing;
   end if;
 
-  invisible := array(select x from unnest(p_xids) as x where not pg_visible_in_snapshot(x, pg_current_snapshot()));
   if v_missing > 0 then
     if cardinality(invisible) > 0 then
       raise exception '% rows are not visible yet', v_missing using errcode = 'DF002';
