@@ -5,12 +5,14 @@ BIN := .venv/bin
 # One worker a core; each has servers of its own.
 JOBS ?= auto
 
-.PHONY: help demo test check fmt bench clean
+.PHONY: help demo test check soak faults fmt bench clean
 
 help:
 	@echo 'make demo    embedded PostgreSQL, the engine, real workflows, a killed engine; leaves nothing (FAST=1: shorter waits)'
 	@echo 'make test    the whole suite (JOBS=n workers, ARGS=... for pytest)'
 	@echo 'make check   format, lint, types, import contracts, then the tests'
+	@echo 'make soak    the simulation, other seeds each time, for MINUTES (30)'
+	@echo 'make faults  the fault suite in its whole form, with a report at the end: an hour or two (ARGS=... for pytest)'
 	@echo 'make bench   the benchmarks; bench/README.md says how to read them'
 	@echo 'make fmt     format and mend what ruff can'
 	@echo 'make clean   remove .venv and caches'
@@ -44,6 +46,14 @@ check: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test
+
+soak: .venv/.dev
+	@$(BIN)/python -m tests.simulation --minutes $(or $(MINUTES),30)
+
+# Two workers: what is measured is how long work stands still, so the machine must not be full.
+faults: .venv/.dev
+	@report=$$(mktemp); WALFLOW_FAULTS=full WALFLOW_FAULTS_REPORT=$$report $(BIN)/pytest -n 2 --timeout 7200 tests/faults $(ARGS); \
+	  code=$$?; $(BIN)/python -m tests.faults.harness $$report; rm -f $$report; exit $$code
 
 fmt: .venv/.dev
 	$(BIN)/ruff format .

@@ -7,6 +7,9 @@ import sys
 import time
 from collections.abc import Callable
 
+from bench.composition import composition
+from bench.flood import flood
+from bench.reading import reading
 from bench.rig import CONNECTIONS, STEPS, Rig, rig
 from tests.servers import wait_until
 
@@ -182,6 +185,9 @@ FIGURES: dict[str, Callable[[Rig], list[Figure]]] = {
     "signal": signal,
     "idle": idle,
     "memory": memory,
+    "composition": composition,
+    "reading": reading,
+    "flood": flood,
 }
 
 

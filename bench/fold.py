@@ -12,8 +12,9 @@ from collections.abc import Callable
 from cdc.lsn import Lsn
 from cdc.messages import Insert
 from cdc.relations import Relation
-from engine.book import Book, Live
+from engine.book import Book
 from engine.effects import Effect, Execute
+from engine.instance import Live
 from engine.visibility import Visibility
 from sql.publication import PUBLISHED
 

@@ -8,6 +8,17 @@ OLDEST_SERVER_VERSION: Final = 150_000
 WAL_SENDER_TIMEOUT_SECONDS: Final = 20
 """After this long without a status the server gives the slot free: how long a takeover from a frozen reader takes."""
 
+CONNECT_TIMEOUT_SECONDS: Final = 10
+"""For a server to take a connection: a host that is gone refuses nothing."""
+
+UNACKNOWLEDGED_SECONDS: Final = WAL_SENDER_TIMEOUT_SECONDS
+"""What was sent and never acknowledged ends a connection after this long: by then the server has given the slot free."""
+
+KEEPALIVE_IDLE_SECONDS: Final = 10
+KEEPALIVE_INTERVAL_SECONDS: Final = 5
+KEEPALIVE_PROBES: Final = 2
+"""A connection on which nothing is sent is found dead in the same time: 10 s of silence, and two probes."""
+
 STATUSES_PER_TIMEOUT: Final = 3
 """Statuses sent per `wal_sender_timeout`: two may be late or lost before the server loses patience."""
 

@@ -15,7 +15,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg import pq
 from psycopg import sql as pgsql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import tuple_row
 
@@ -32,6 +32,8 @@ from cdc.errors import (
 )
 from cdc.limits import CREATE_SLOT_LOCK_TIMEOUT_SECONDS, OLDEST_SERVER_VERSION, WAL_SENDER_TIMEOUT_SECONDS
 from cdc.lsn import NO_LSN, Lsn, format_lsn, parse_lsn
+from cdc.network import network_options
+from cdc.sessions import UNHINDERED, end_no_transaction
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -45,7 +47,7 @@ _DUPLICATE_OBJECT: Final = "42710"
 _LIMIT_EXCEEDED: Final = "53400"
 _INSUFFICIENT_PRIVILEGE: Final = "42501"
 
-_FAILOVER_SLOTS_SINCE: Final = 170_000
+FAILOVER_SLOTS_SINCE: Final = 170_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +94,9 @@ async def connect_replication(
 ) -> Connection:
     """A connection that understands replication commands. Errors are psycopg's: there is no server to blame yet."""
     given = conninfo_to_dict(dsn).get("options")
-    ours = f"-c search_path=pg_catalog,pg_temp -c wal_sender_timeout={wal_sender_timeout_seconds}s"
-    return await psycopg.AsyncConnection.connect(
-        dsn,
+    ours = f"-c search_path=pg_catalog,pg_temp -c wal_sender_timeout={wal_sender_timeout_seconds}s {UNHINDERED}"
+    conn: Connection = await psycopg.AsyncConnection.connect(
+        make_conninfo(dsn, **network_options(dsn)),
         # Prepared statements and transactions are what the server refuses here (08P01, 25001).
         autocommit=True,
         prepare_threshold=None,
@@ -103,6 +105,8 @@ async def connect_replication(
         application_name=application_name,
         options=f"{given} {ours}" if given else ours,
     )
+    await end_no_transaction(conn)
+    return conn
 
 
 async def identify_system(conn: Connection) -> SystemIdentity:
@@ -170,7 +174,7 @@ async def create_slot(
     Every transaction that runs on the server now is waited for, for `lock_timeout_seconds` each. `failover` is for 17
     and later; older servers know no such slots.
     """
-    if failover and conn.info.server_version < _FAILOVER_SLOTS_SINCE:
+    if failover and conn.info.server_version < FAILOVER_SLOTS_SINCE:
         raise ServerUnfit([Problem("this server has no failover slots", "17 is the first version with them")])
     options = pgsql.SQL("SNAPSHOT 'export', FAILOVER" if failover else "SNAPSHOT 'export'")
     command = pgsql.SQL("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput ({})").format(_slot_identifier(name), options)
@@ -242,6 +246,21 @@ async def check_publication(conn: Connection, publication: str, expected: Mappin
     for table, columns in expected.items():
         problems += _check_table(publication, table, columns, published.get(table))
     return problems
+
+
+async def publication_stamp(conn: Connection, publication: str) -> str:
+    """A text that is another one whenever somebody has altered the publication, even if it is again what it was."""
+    query: LiteralString = """
+        select pg_catalog.string_agg(s.part, ' ' order by s.part)
+          from (select p.oid || ':' || p.xmin from pg_catalog.pg_publication as p where p.pubname = {}
+                 union all
+                select r.oid || ':' || r.xmin
+                  from pg_catalog.pg_publication_rel as r
+                  join pg_catalog.pg_publication as p on p.oid = r.prpubid
+                 where p.pubname = {}) as s(part)
+    """
+    [stamp] = await _one_row(conn, pgsql.SQL(query).format(publication, publication))
+    return str(stamp)
 
 
 async def require_publication(conn: Connection, publication: str, expected: Mapping[str, Iterable[str]]) -> None:

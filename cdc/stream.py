@@ -38,6 +38,7 @@ from cdc.limits import (
 )
 from cdc.lsn import Lsn
 from cdc.messages import Begin, Commit, Insert, Keepalive
+from cdc.progress import Progress
 from cdc.protocol import ReplicationProtocol
 
 StreamMessage: TypeAlias = Begin | Insert | Commit | Keepalive
@@ -117,6 +118,20 @@ class Stream:
     @property
     def protocol(self) -> ReplicationProtocol:
         return self._protocol
+
+    @property
+    def progress(self) -> Progress:
+        return self._protocol.progress
+
+    @property
+    def position(self) -> Lsn:
+        """Everything before it was delivered."""
+        return self._protocol.position
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a Begin has come whose Commit has not."""
+        return self._protocol.in_transaction
 
     def start(self) -> None:
         """Begin to read. Messages come from the loop's next turn on."""

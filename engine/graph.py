@@ -11,17 +11,43 @@ The database refuses at the INSERT what `parse_graph` refuses; a text that fails
 past the trigger, and fails its instance alone.
 """
 
-import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date
-from decimal import Decimal
-from enum import Enum, StrEnum
+from enum import Enum
 from typing import Final
 from weakref import WeakValueDictionary
 
-from engine.jsontext import WHITE, JsonError, Number, TreeObject, members, read_tree, unstorable
+from engine.jsontext import JsonError, TreeObject, dumps_string, read_tree, unstorable
+from engine.specs import (
+    LOOKS_LIKE_A_NODE,
+    SHOWN_CHARACTERS,
+    AwaitInstance,
+    Break,
+    CallChild,
+    Http,
+    If,
+    Kind,
+    Loop,
+    Map,
+    Retry,
+    Schedule,
+    Signal,
+    Sleep,
+    Spec,
+    SpecError,
+    Timeout,
+    as_seconds,
+    bad_name,
+    is_name,
+    spec_of,
+)
+
+__all__ = [
+    "MAX_DEPTH", "MAX_NODES", "MAX_REPEATING", "REPEATING", "SHAPES",
+    "AwaitInstance", "Break", "CallChild", "ChainItem", "Graph", "GraphError", "Http", "If", "Kind", "Loop", "Map", "Node",
+    "Retry", "Schedule", "Signal", "Sleep", "Spec", "Timeout", "UnknownNodeType", "as_seconds", "graph_of", "parse_graph",
+]  # fmt: skip
 
 MAX_DEPTH: Final = 256
 """Levels of a graph; a chain is one. Bounds the frames that one event can touch."""
@@ -29,45 +55,13 @@ MAX_NODES: Final = 10_000
 """Nodes of a graph. Bounds what one row can make the engine hold."""
 MAX_REPEATING: Final = 32
 """Repeating nodes around one another: each adds an index to the step keys below it, which hold 500 bytes."""
-MAX_SECONDS: Final = 10**10
-"""The longest wait, 317 years: any sum with the time of an event is still a timestamp, here and in PostgreSQL."""
-MAX_SIGNAL_NAME_BYTES: Final = 200
-"""Of a signal's name, as df.signals takes it."""
 CACHED_NODES: Final = 50_000
 """Nodes of graphs that are kept though no instance has them, about 50 MB; graphs in use are shared anyway."""
 CACHED_CHARACTERS: Final = 8_000_000
 """The same for their texts."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_REFERENCE = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}|\$[A-Za-z_]")
-_LOOKS_LIKE_A_NODE = re.compile(r'[ \t\n\r]*\{[ \t\n\r]*"')
 _NEAR_CHARACTERS: Final = 30
-_SHOWN_CHARACTERS: Final = 60
 _SHOWN_PLACES: Final = 40
-
-
-class Kind(StrEnum):
-    """Node types, as spelled in a graph's `node_type`."""
-
-    SQL = "SQL"
-    THEN = "THEN"
-    JOIN = "JOIN"
-    RACE = "RACE"
-    IF = "IF"
-    LOOP = "LOOP"
-    BREAK = "BREAK"
-    SLEEP = "SLEEP"
-    SIGNAL = "SIGNAL"
-    WAIT_SCHEDULE = "WAIT_SCHEDULE"
-    HTTP = "HTTP"
-    HTTP_MULTIPART = "HTTP_MULTIPART"
-    CALL_CHILD = "CALL_CHILD"
-    AWAIT_INSTANCE = "AWAIT_INSTANCE"
-    MAP = "MAP"
-    RETRY = "RETRY"
-    TIMEOUT = "TIMEOUT"
-    CATCH = "CATCH"
-    UNDO = "UNDO"
 
 
 class GraphError(ValueError):
@@ -83,54 +77,9 @@ class UnknownNodeType(GraphError):
     """A `node_type` that no version knows; its text has no path."""
 
     def __init__(self, path: str, name: str) -> None:
-        what = f"Unknown node_type '{name[:_SHOWN_CHARACTERS]}'. Valid types: {', '.join(SHAPES)}"
+        what = f"Unknown node_type '{name[:SHOWN_CHARACTERS]}'. Valid types: {', '.join(SHAPES)}"
         super().__init__(path, what)
         self.args = (f"Invalid durable function: {what}",)
-
-
-# --- what a node's query says ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sleep:
-    """A pause: of `seconds`, or until a time, or as a text says once its references are filled in (one is given)."""
-
-    seconds: int | float | None = None
-    until: str | None = None
-    text: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signal:
-    """A wait for a signal; `timeout_seconds` None waits for ever, `fresh` passes over signals sent before the wait."""
-
-    name: str
-    timeout_seconds: int | float | None = None
-    fresh: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class If:
-    """A branch; with `result_name` it asks whether that result has rows, and there is no condition node."""
-
-    result_name: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loop:
-    """A loop; `every_seconds` is the distance between starts of iterations, 0 lifts the floor, None keeps it."""
-
-    every_seconds: int | float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Break:
-    """The end of the innermost loop; `value` is the JSON text of what the loop results in, None for null."""
-
-    value: str | None = None
-
-
-Spec = Sleep | Signal | If | Loop | Break
 
 
 # --- the graph ------------------------------------------------------------------------------------------------------
@@ -140,9 +89,11 @@ Spec = Sleep | Signal | If | Loop | Break
 class Node:
     """One node. Other nodes are given by number.
 
-    `depth` counts levels as section 1 does, from 1. `loops` are the ancestors that run their body more than once,
-    outermost first; a loop's condition is inside it too. `owner` is the node whose frame waits for this one: the
-    parent, or the top of the chain when the parent is one of its inner THENs; None at the root.
+    `depth` counts levels as section 1 does, from 1. `loops` are the ancestors that run it more than once, outermost first:
+    its step key has an index for each (a loop's condition is inside it too, the items of a MAP are not). `owner` is the
+    node whose frame waits for this one: the parent, or the top of the chain when the parent is one of its inner THENs;
+    None at the root. `last` is the highest number in its subtree, `undoing` whether it is part of an undo, `has_undo`
+    whether there is an UNDO in its subtree.
     """
 
     number: int
@@ -158,6 +109,9 @@ class Node:
     owner: int | None
     depth: int
     loops: tuple[int, ...]
+    last: int
+    undoing: bool
+    has_undo: bool
 
     @property
     def branches(self) -> tuple[int, ...]:
@@ -205,6 +159,18 @@ class Graph:
             found = self._chains[number] = self._read_chain(self.node(number))
         return found
 
+    def text(self, number: int) -> str:
+        """The JSON text of a node and all below it, as the builders write it."""
+        parts: list[str] = []
+        waiting: list[int | str] = [number]
+        while waiting:
+            item = waiting.pop()
+            if isinstance(item, str):
+                parts.append(item)
+            else:
+                waiting.extend(reversed(_pieces(self.node(item))))
+        return "".join(parts)
+
     def _read_chain(self, node: Node) -> tuple[ChainItem, ...]:
         assert node.kind is Kind.THEN
         items: list[ChainItem] = []
@@ -217,6 +183,23 @@ class Graph:
             names = () if node.kind is not Kind.THEN or node.result_name is None else (node.result_name,)
         items.append(ChainItem(node.number, ()))
         return tuple(reversed(items))
+
+
+def _pieces(node: Node) -> list[int | str]:
+    """The text of a node, with the numbers of its children where theirs belong."""
+    found: list[int | str] = [f'{{"node_type":"{node.kind}"']
+    for key, child in (("left_node", node.left), ("right_node", node.right), ("condition_node", node.condition)):
+        if child is not None:
+            found += [f',"{key}":', child]
+    for place, child in enumerate(node.extra):
+        found += ["," if place else ',"extra_nodes":[', child]
+    if node.extra:
+        found.append("]")
+    if node.query is not None:
+        found.append(f',"query":{dumps_string(node.query)}')
+    if node.result_name is not None:
+        found.append(f',"result_name":"{node.result_name}"')
+    return [*found, "}"]
 
 
 # --- parsing --------------------------------------------------------------------------------------------------------
@@ -240,8 +223,8 @@ class _Shape:
     extra: bool = False
 
 
-# The kinds that this version runs, and their children; df.node_rules() is the same table for the INSERT.
-# A JOIN of one is what join_all of one builds; an IF's condition is looked at again with its query.
+# Their children; df.node_rules() is the same table for the INSERT. A JOIN of one is what join_all of one builds; an IF's
+# condition and a MAP's items are looked at again with the query.
 SHAPES: Final = {
     Kind.SQL: _Shape(),
     Kind.THEN: _Shape(left=_Need.MUST, right=_Need.MUST),
@@ -252,8 +235,26 @@ SHAPES: Final = {
     Kind.BREAK: _Shape(),
     Kind.SLEEP: _Shape(),
     Kind.SIGNAL: _Shape(),
+    Kind.WAIT_SCHEDULE: _Shape(),
+    Kind.HTTP: _Shape(),
+    Kind.HTTP_MULTIPART: _Shape(),
+    Kind.CALL_CHILD: _Shape(left=_Need.MUST),
+    Kind.AWAIT_INSTANCE: _Shape(),
+    Kind.MAP: _Shape(left=_Need.MAY, right=_Need.MUST),
+    Kind.RETRY: _Shape(left=_Need.MUST),
+    Kind.TIMEOUT: _Shape(left=_Need.MUST),
+    Kind.CATCH: _Shape(left=_Need.MUST, right=_Need.MUST),
+    Kind.UNDO: _Shape(left=_Need.MUST, right=_Need.MUST),
 }
-REPEATING: Final = frozenset({Kind.LOOP})
+# The children that a kind runs more than once, each time under an index more in their step keys.
+_REPEATED: Final = {
+    Kind.LOOP: frozenset({"left_node", "condition_node"}),
+    Kind.MAP: frozenset({"right_node"}),
+    Kind.RETRY: frozenset({"left_node"}),
+}
+REPEATING: Final = frozenset(_REPEATED)
+# The children out of which no BREAK reaches a loop around the node.
+_CLOSED: Final = {Kind.CALL_CHILD: "left_node", Kind.MAP: "right_node", Kind.UNDO: "right_node"}
 _KINDS: Final = {kind.value: kind for kind in Kind}
 
 
@@ -261,15 +262,15 @@ class _Draft:
     """A node while its children are being numbered."""
 
     __slots__ = (
-        "condition", "depth", "extra", "kind", "left", "loops", "name", "number", "owner", "parent", "place",
-        "query", "raw", "right", "spec",
+        "condition", "depth", "extra", "has_undo", "kind", "last", "left", "loops", "may_break", "name", "number", "owner",
+        "parent", "place", "query", "raw", "right", "spec", "undoing",
     )  # fmt: skip
 
     def __init__(self, raw: object, parent: "_Draft | None", place: str) -> None:
         self.raw: TreeObject
         self.parent = parent
         self.place = place
-        self.number = 0
+        self.number = self.last = 0
         self.left: int | None = None
         self.right: int | None = None
         self.condition: int | None = None
@@ -278,11 +279,12 @@ class _Draft:
             raise self.wrong("a node is a JSON object")
         self.raw = raw
         self.kind = self._kind()
+        self.has_undo = self.kind is Kind.UNDO
         self._place_in_tree(parent)
         self._limit()
         self.name = self._result_name()
         self.query = self._text("query")
-        self.spec = _spec(self)
+        self.spec = self._spec()
 
     @property
     def path(self) -> str:
@@ -310,29 +312,30 @@ class _Draft:
         kind = _KINDS.get(name)
         if kind is None:
             raise UnknownNodeType(self.path, name)
-        if kind not in SHAPES:
-            raise self.wrong(f"node_type '{name}' is not available in this version of walflow")
         return kind
 
     def _place_in_tree(self, parent: "_Draft | None") -> None:
-        """Depth, owner and loops follow from the parent's."""
+        """Depth, owner and what is around it follow from the parent's."""
         self.owner: int | None
         self.loops: tuple[int, ...]
         if parent is None:
-            self.depth, self.owner, self.loops = 1, None, ()
+            self.depth, self.owner, self.loops, self.undoing, self.may_break = 1, None, (), False, False
             return
         inner_left = parent.kind is Kind.THEN and self.place == "left_node"
         continues = inner_left and self.kind is Kind.THEN
         self.depth = parent.depth if continues else parent.depth + 1
         self.owner = parent.owner if _is_inner(parent) else parent.number
-        self.loops = (*parent.loops, parent.number) if parent.kind in REPEATING else parent.loops
+        repeated = self.place in _REPEATED.get(parent.kind, ())
+        self.loops = (*parent.loops, parent.number) if repeated else parent.loops
+        self.undoing = parent.undoing or (parent.kind is Kind.UNDO and self.place == "right_node")
+        self.may_break = parent.kind is Kind.LOOP or (parent.may_break and _CLOSED.get(parent.kind) != self.place)
 
     def _limit(self) -> None:
         if self.depth > MAX_DEPTH:
             raise self.wrong(f"Graph exceeds maximum nesting depth of {MAX_DEPTH} levels")
         if self.kind in REPEATING and len(self.loops) >= MAX_REPEATING:
             raise self.wrong(f"more than {MAX_REPEATING} repeating nodes around one another")
-        if self.kind is Kind.BREAK and not self.loops:
+        if self.kind is Kind.BREAK and not self.may_break:
             raise self.wrong("BREAK outside a loop")
 
     def _text(self, key: str) -> str | None:
@@ -347,9 +350,16 @@ class _Draft:
 
     def _result_name(self) -> str | None:
         name = self._text("result_name")
-        if name is not None and _NAME.fullmatch(name) is None:
-            raise self.wrong(_bad_name(name))
+        if name is not None and not is_name(name):
+            raise self.wrong(bad_name(name))
         return name
+
+    def _spec(self) -> Spec | None:
+        places = [place for place in _PLACES if self.raw.get(place) is not None]
+        try:
+            return spec_of(self.kind, self.query, places)
+        except SpecError as error:
+            raise self.wrong(str(error)) from None
 
     def children(self) -> list[tuple[str, object]]:
         """(place, raw node) of each child, in the order of their numbers; wrong when one is missing or too many."""
@@ -405,190 +415,20 @@ class _Draft:
             owner=self.owner,
             depth=self.depth,
             loops=self.loops,
+            last=self.last,
+            undoing=self.undoing,
+            has_undo=self.has_undo,
         )
 
 
-_KEYS = frozenset({"node_type", "left_node", "right_node", "condition_node", "extra_nodes", "query", "result_name"})
-
-
-def _bad_name(name: str) -> str:
-    shown = name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}…"
-    return f"result name '{shown}' is not a valid identifier — must match [a-zA-Z_][a-zA-Z0-9_]*"
+_PLACES: Final = ("left_node", "right_node", "condition_node")
+_KEYS = frozenset({"node_type", "extra_nodes", "query", "result_name", *_PLACES})
 
 
 def _is_inner(draft: _Draft) -> bool:
     """Whether this is a THEN of a chain other than its top."""
     parent = draft.parent
     return draft.kind is Kind.THEN and draft.place == "left_node" and parent is not None and parent.kind is Kind.THEN
-
-
-def _spec(draft: _Draft) -> Spec | None:
-    match draft.kind:
-        case Kind.SQL:
-            if draft.query is None or not draft.query.strip(WHITE):
-                raise draft.wrong("SQL needs a query")
-            return None
-        case Kind.SLEEP:
-            return _sleep(draft)
-        case Kind.SIGNAL:
-            return _signal(draft)
-        case Kind.IF:
-            return _if(draft)
-        case Kind.LOOP:
-            return Loop(every_seconds=_seconds(draft, _options(draft), "every"))
-        case Kind.BREAK:
-            return Break(value=_options(draft).get("break_value"))
-        case _:
-            if draft.query is not None:
-                raise draft.wrong(f"{draft.kind} takes no query")
-            return None
-
-
-def _options(draft: _Draft) -> dict[str, str]:
-    """The members of the node's query, as JSON texts; none when there is no query. Nulls are as good as absent."""
-    if draft.query is None:
-        return {}
-    try:
-        pairs = members(draft.query)
-    except JsonError:
-        raise draft.wrong(f"query of {draft.kind} is not a JSON object") from None
-    if _has_unstorable_escape(draft.query):
-        raise draft.wrong(f"query of {draft.kind} has a character that text cannot hold")
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise draft.wrong(f"query of {draft.kind} has a key twice")
-    return {key: value for key, value in found.items() if value != "null"}
-
-
-_ESCAPE = re.compile(
-    r"\\(?:u[dD][89abAB][0-9A-Fa-f]{2}\\u[dD][c-fC-F][0-9A-Fa-f]{2}|u(0000|[dD][89a-fA-F][0-9A-Fa-f]{2})|.)"
-)
-
-
-def _has_unstorable_escape(text: str) -> bool:
-    """Whether a JSON text spells, however deep inside, what no PostgreSQL text can hold: NUL or half a surrogate pair."""
-    return any(escape[1] is not None for escape in _ESCAPE.finditer(text))
-
-
-def _string_option(draft: _Draft, options: dict[str, str], key: str) -> str | None:
-    if key not in options:
-        return None
-    value = read_tree(options[key])
-    if type(value) is not str:
-        raise draft.wrong(f"{key} is not a string")
-    return value
-
-
-def _seconds(draft: _Draft, options: dict[str, str], key: str) -> int | float | None:
-    """An option that is a number of seconds, not negative."""
-    if key not in options:
-        return None
-    value = read_tree(options[key])
-    seconds = as_seconds(_unsigned_zero(value)) if isinstance(value, Number) else None
-    if seconds is None:
-        raise draft.wrong(f"{key} is not a number of seconds from 0 to {MAX_SECONDS}")
-    return seconds
-
-
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
-_MEANT_AS_NUMBER = re.compile(r"-?[0-9.]+(?:[eE][+-]?[0-9]+)?")
-_NUMBER_CHARACTERS: Final = 400
-
-
-def as_seconds(text: str) -> int | float | None:
-    """The seconds that a number's text means; None when it is no number, negative or over `MAX_SECONDS`."""
-    if len(text) > _NUMBER_CHARACTERS or _NUMBER.fullmatch(text) is None:
-        return None
-    seconds = Decimal(text)
-    if seconds > MAX_SECONDS:
-        return None
-    return int(text) if text.isdigit() else float(seconds)
-
-
-def _unsigned_zero(number: str) -> str:
-    """A JSON number, `-0` as the `0` that jsonb makes of it."""
-    is_zero = not re.split("[eE]", number, maxsplit=1)[0].strip("-0.")
-    return number.removeprefix("-") if is_zero else number
-
-
-_TIMESTAMP = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
-    r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,6}))?)?(?: ?(?:Z|[+-]([0-9]{2})(?::?([0-9]{2}))?))?)?"
-)
-
-
-def _is_timestamp(text: str) -> bool:
-    """Whether a text is an ISO 8601 time that timestamptz takes."""
-    found = _TIMESTAMP.fullmatch(text)
-    if found is None:
-        return False
-    year, month, day, hour, minute, second, fraction, zone_hour, zone_minute = (
-        int(part or 0) for part in found.groups()
-    )
-    try:
-        date(year, month, day)
-    except ValueError:
-        return False
-    if hour == 24:  # the end of a day, which timestamptz takes
-        return minute == second == fraction == 0 and zone_hour <= 15 and zone_minute <= 59
-    return hour < 24 and minute <= 59 and second <= 60 and zone_hour <= 15 and zone_minute <= 59
-
-
-def _sleep(draft: _Draft) -> Sleep:
-    query = "" if draft.query is None else draft.query.strip(WHITE)
-    if not query:
-        raise draft.wrong("SLEEP needs a query")
-    if _LOOKS_LIKE_A_NODE.match(query):
-        return _sleep_until(draft)
-    seconds = as_seconds(query)
-    if seconds is not None:
-        return Sleep(seconds=seconds)
-    if _MEANT_AS_NUMBER.fullmatch(query):
-        raise draft.wrong(f"SLEEP is not for a number of seconds from 0 to {MAX_SECONDS}")
-    if _REFERENCE.search(query) is None:
-        shown = query[:_SHOWN_CHARACTERS]
-        raise draft.wrong(f"SLEEP needs a number of seconds or a reference, not '{shown}'")
-    return Sleep(text=draft.query)
-
-
-def _sleep_until(draft: _Draft) -> Sleep:
-    until = _string_option(draft, _options(draft), "until")
-    if not until:
-        raise draft.wrong("SLEEP needs a number of seconds, a text or an until")
-    if _REFERENCE.search(until) is None and not _is_timestamp(until):
-        shown = until[:_SHOWN_CHARACTERS]
-        raise draft.wrong(f"until is neither an ISO 8601 time nor a reference: '{shown}'")
-    return Sleep(until=until)
-
-
-def _signal(draft: _Draft) -> Signal:
-    options = _options(draft)
-    name = _string_option(draft, options, "signal_name")
-    if not name:
-        raise draft.wrong("SIGNAL needs a signal_name")
-    if len(name.encode()) > MAX_SIGNAL_NAME_BYTES and _REFERENCE.search(name) is None:
-        raise draft.wrong(f"signal_name is longer than {MAX_SIGNAL_NAME_BYTES} bytes")
-    fresh = options.get("fresh", "false")
-    if fresh not in ("true", "false"):
-        raise draft.wrong("fresh is not true or false")
-    return Signal(name=name, timeout_seconds=_seconds(draft, options, "timeout_seconds"), fresh=fresh == "true")
-
-
-def _if(draft: _Draft) -> If:
-    has_condition = draft.raw.get("condition_node") is not None
-    if draft.query is None:
-        if not has_condition:
-            raise draft.wrong("IF needs a condition_node")
-        return If()
-    if has_condition:
-        raise draft.wrong("IF with a query takes no condition_node")
-    options = _options(draft)
-    if _string_option(draft, options, "condition_type") != "result_has_rows":
-        raise draft.wrong("condition_type is not 'result_has_rows'")
-    name = _string_option(draft, options, "result_name")
-    if name is None or _NAME.fullmatch(name) is None:
-        raise draft.wrong(_bad_name(name or ""))
-    return If(result_name=name)
 
 
 def _drafts(root: object) -> Iterator[_Draft]:
@@ -601,11 +441,19 @@ def _drafts(root: object) -> Iterator[_Draft]:
         number += 1
         if number > MAX_NODES:
             raise GraphError("root", f"Graph exceeds maximum of {MAX_NODES} nodes")
-        draft.number = number
+        draft.number = draft.last = number
         if parent is not None:
             parent.adopt(draft)
         stack.extend((child, draft, place) for place, child in reversed(draft.children()))
         yield draft
+
+
+def _sum_up(drafts: list[_Draft]) -> None:
+    """What a node says of its subtree, once all of that is known: children come after their parents."""
+    for draft in reversed(drafts):
+        if draft.parent is not None:
+            draft.parent.last = max(draft.parent.last, draft.last)
+            draft.parent.has_undo = draft.parent.has_undo or draft.has_undo
 
 
 def _read(text: str) -> object:
@@ -620,12 +468,13 @@ def _read(text: str) -> object:
 def parse_graph(text: str) -> Graph:
     """The graph of a text: a node as JSON, or SQL, which becomes one SQL node. `GraphError` when it cannot run."""
     raw: object
-    if _LOOKS_LIKE_A_NODE.match(text):
+    if LOOKS_LIKE_A_NODE.match(text):
         raw = _read(text)
     else:
         raw = TreeObject()
         raw.update(node_type="SQL", query=text)
     drafts = list(_drafts(raw))
+    _sum_up(drafts)
     return Graph(tuple(draft.node() for draft in drafts))
 
 

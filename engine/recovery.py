@@ -18,115 +18,49 @@ import asyncio
 import json
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, LiteralString
-
-import psycopg
-from psycopg import sql as pgsql
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from cdc.errors import SlotLost
-from cdc.lsn import Lsn, parse_lsn
-from cdc.slot import (
-    CreatedSlot,
-    SlotState,
-    SystemIdentity,
-    check_slot,
-    check_stored_position,
-    create_slot,
-    drop_slot,
-    read_slot,
-)
-from engine.book import Book, HeldEvent, Live, completed
+from cdc.lsn import Lsn
+from cdc.slot import CreatedSlot, SlotState, SystemIdentity, check_slot, check_stored_position
+from engine.book import Book, completed, parent_of
 from engine.codec import CodecError, Stored
+from engine.effects import (
+    AwaitInstance,
+    CancelChild,
+    CancelStep,
+    DropTimer,
+    DropWait,
+    Execute,
+    Finish,
+    StartChild,
+    StartTimer,
+    TakeSignal,
+)
 from engine.errors import MachineError, Unfit, WalflowError
 from engine.events import CancelRequested, Event, Signalled, Started
-from engine.executors.login import Login
+from engine.executors.login import Logins
+from engine.frames import Subject
+from engine.host import Replication
+from engine.instance import HeldEvent, Live
 from engine.log import fields
-from engine.machine import NEW
-from engine.rows import CommandKind, CommandRow, CompletionRow, InstanceRow, readable
-
-Connection = psycopg.AsyncConnection[Any]
+from engine.machine import ENGINE, FOREVER, NEW, State, outstanding
+from engine.rows import CommandKind, CommandRow, CompletionRow, InstanceRow, WaitRow
+from engine.store import Arriving, Inbox, Loading, Results, Scanning, Store
+from engine.store.rows import Checkpoint, CompletionKey, Recorded, Seen, SetAside, StoredInstance
 
 log = logging.getLogger("walflow.recovery")
 
-CHUNK: Final = 500
-"""Instances read at a time."""
+SIGNALS_AT_ONCE: Final = 1_000
+"""Signals read in one query when an inbox is taken up."""
+YIELD_EVERY: Final = 500
+"""Instances looked at before others have their turn."""
+STATE_MISSING: Final = "its state is missing in df.states: somebody has removed it"
 LOGINS: Final = 4
 """Roles whose old backends are ended at the same time, before a scan."""
-
-_END_LEADERS: Final = """
-select pg_terminate_backend(pid)
-  from pg_stat_activity
- where usename = current_user
-   and datname = current_database()
-   and application_name = 'walflow-leader'
-   and pid <> pg_backend_pid()
-"""
-_CHECKPOINT: Final = """
-select epoch, lsn, system_identifier, slot_name, slot_generation, scanning from df.checkpoint
-"""
-_NOW: Final = """
-select pg_current_wal_flush_lsn(), pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
-       (extract(epoch from clock_timestamp()) * 1000000)::bigint
-"""
-_INSTANCE: Final = """
-i.key, i.submitter, i.id, i.graph, i.label, i.input::text, i.vars::text, i.parent_key, i.event_id::text, i.status,
-i.quarantined, (extract(epoch from i.started_at) * 1000000)::bigint, (extract(epoch from i.recorded_at) * 1000000)::bigint,
-i.submitted_by::text, s.version, s.state
-"""
-_LIVE: Final = f"select {_INSTANCE} from df.states s join df.instances i on i.key = s.instance_key"
-_UNFINISHED: Final = f"""
-select {_INSTANCE} from df.instances i left join df.states s on s.instance_key = i.key where i.status in ('pending', 'running')
-"""
-_RESULTS: Final = """
-select c.instance_key, c.step, c.result::text
-  from unnest(%s::oid[], %s::bigint[], %s::text[]) as r(run_as, key, step)
-  join df.completions c on c.run_as = r.run_as and c.instance_key = r.key and c.step = r.step and c.attempt = 1
-"""
-_MICROSECONDS: Final = "(extract(epoch from recorded_at) * 1000000)::bigint"
-_COMPLETION: Final = """
-run_as, instance_key, step, attempt, outcome, cause::text, event_id::text, result::text, error::text,
-"""
-
-
-_ONE_COMPLETION: Final = f"""
-select {_COMPLETION} 0 from df.completions where run_as = %s and step = %s and attempt = %s and instance_key = %s
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """The row of df.checkpoint."""
-
-    epoch: int
-    lsn: Lsn
-    system_identifier: str | None
-    slot_name: str | None
-    slot_generation: int
-    scanning: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """What the server said when leadership was taken: its flushed position, next transaction id and clock."""
-
-    flushed: Lsn
-    next_xid: int
-    now_us: int
-
-
-async def read_checkpoint(connection: Connection) -> Checkpoint:
-    row = await _one(connection, _CHECKPOINT)
-    epoch, lsn, system, slot, generation, scanning = row
-    return Checkpoint(
-        epoch=epoch,
-        lsn=parse_lsn(lsn),
-        system_identifier=system,
-        slot_name=slot,
-        slot_generation=generation,
-        scanning=scanning,
-    )
 
 
 def why_rebuild(checkpoint: Checkpoint, slot: SlotState | None, system: SystemIdentity, name: str) -> str | None:
@@ -153,191 +87,182 @@ def why_rebuild(checkpoint: Checkpoint, slot: SlotState | None, system: SystemId
     return None
 
 
-async def take_over(connection: Connection, *, scanning: bool) -> int:
-    """Ends what an earlier leader left connected and bumps the epoch; returns the new one."""
-    await connection.execute("set application_name = 'walflow-leader'")
-    await connection.execute(_END_LEADERS)
-    async with connection.transaction():
-        row = await _one(connection, "select epoch from df.take_over()")
-        if scanning:
-            await connection.execute("update df.checkpoint set scanning = true")
-    return int(row[0])
-
-
-async def moment(connection: Connection) -> Moment:
-    """To be asked after `take_over`: what the old leader wrote lies before `flushed`."""
-    flushed, next_xid, now_us = await _one(connection, _NOW)
-    return Moment(flushed=parse_lsn(flushed), next_xid=next_xid, now_us=now_us)
-
-
-async def read_settings(connection: Connection) -> dict[str, str]:
-    cursor = await connection.execute("select name, value from df.settings")
-    return {name: value for name, value in await cursor.fetchall()}
-
-
 # --- from a checkpoint ------------------------------------------------------------------------------------------------
 
 
-async def load(connection: Connection, results: Connection, book: Book) -> None:
-    """Reads every unfinished instance as the checkpoint holds it. `results` is a second connection."""
-    async with connection.transaction():
-        async for rows in _chunks(connection, _LIVE):
-            for live in await _lives(results, book, rows):
-                book.adopt(live)
+async def load(store: Loading, results: Store, book: Book) -> None:
+    """Reads every unfinished instance that does not sleep, as the checkpoint holds it. `results` is a second connection."""
+    async with store.transaction():
+        aside = await _set_aside(results)
+        async for instances in store.stored_instances():
+            for live in await lives(results, book, instances):
+                if live.key in aside and live.quarantined is None:
+                    book.hold_for([live.key])  # what was set aside comes before all that the log will bring
+                else:
+                    book.adopt(live)
+        await _adopt_waits(store, book)
+        for parent, step, child in await store.children():
+            book.adopt_child(parent, step, child)
+        book.asleep = await store.asleep()
+    book.complete = not book.asleep and not book.backlog and not book.absent
+    book.spilled = not book.complete  # an earlier leader may have left something in the inbox
 
 
-async def _chunks(connection: Connection, query: LiteralString) -> AsyncIterator[list[tuple[Any, ...]]]:
-    async with connection.cursor(name="walflow_load") as cursor:
-        await cursor.execute(query)
-        while rows := await cursor.fetchmany(CHUNK):
-            yield rows
+async def _set_aside(store: Arriving) -> set[int]:
+    """Instances with events in df.inbox."""
+    keys: set[int] = set()
+    after = 0
+    while found := await store.set_aside(after, YIELD_EVERY):
+        keys.update(found)
+        after = found[-1]
+    return keys
 
 
-async def _lives(results: Connection, book: Book, rows: Sequence[tuple[Any, ...]]) -> list[Live]:
+async def _adopt_waits(store: Loading, book: Book) -> None:
+    """Waits that the checkpoint holds, and what is shown of whom."""
+    for wait in await store.open_waits():
+        if wait.waiter_key in book.instances:
+            book.adopt_wait(wait)
+    for key, nodes in await store.shown():
+        live = book.instances.get(key)
+        if live is not None:
+            live.shown = hash(nodes)
+
+
+async def lives(results: Results, book: Book, instances: Sequence[StoredInstance]) -> list[Live]:
     """Instances with their states; one that cannot be read is quarantined."""
-    drafts: list[tuple[tuple[Any, ...], Stored | CodecError | None]] = []
+    drafts: list[tuple[StoredInstance, Stored | CodecError | None]] = []
     wanted: list[tuple[int, int, str]] = []
-    for row in rows:
-        stored = _stored(row)
-        drafts.append((row, stored))
+    signals: list[tuple[int, int, str]] = []
+    for instance in instances:
+        stored = _stored(instance)
+        drafts.append((instance, stored))
         if isinstance(stored, Stored):
-            wanted += [(row[1], row[0], step) for step in stored.references]
-    found = await _results(results, wanted)
-    return [live for row, stored in drafts if (live := _live(book, row, stored, found.get(row[0], {}))) is not None]
+            wanted += [(instance.row.submitter, instance.row.key, step) for step in stored.references]
+            signals += [(instance.row.submitter, instance.row.key, event_id) for event_id in stored.signals]
+    found = await _results(results, wanted, signals)
+    made = (_live(book, instance, stored, found.get(instance.row.key, {})) for instance, stored in drafts)
+    return [live for live in made if live is not None]
 
 
-def _stored(row: tuple[Any, ...]) -> Stored | CodecError | None:
-    if row[15] is None:
+def _stored(instance: StoredInstance) -> Stored | CodecError | None:
+    if instance.state is None:
         return None
+    assert instance.version is not None
     try:
-        return Stored(row[14], row[15])
+        return Stored(instance.version, instance.state)
     except CodecError as error:
         return error
 
 
-async def _results(connection: Connection, wanted: list[tuple[int, int, str]]) -> dict[int, dict[str, str]]:
+async def _results(
+    store: Results, wanted: list[tuple[int, int, str]], signals: list[tuple[int, int, str]]
+) -> dict[int, dict[str, str]]:
+    """What states refer to, by instance: results by step, data of signals by event."""
     found: dict[int, dict[str, str]] = defaultdict(dict)
     if wanted:
-        roles, keys, steps = ([w[i] for w in wanted] for i in range(3))
-        cursor = await connection.execute(_RESULTS, [roles, keys, steps])
-        for key, step, result in await cursor.fetchall():
+        for key, step, result in await store.results(wanted):
             found[key][step] = result if result is not None else "null"
+    if signals:
+        for key, event_id, data in await store.signal_data(signals):
+            found[key][event_id] = data
     return found
 
 
-def _row(row: tuple[Any, ...]) -> InstanceRow:
-    key, submitter, id_, graph, label, given, variables, parent_key, event_id = row[:9]
-    return InstanceRow(key, submitter, readable(id_), graph, label, given, variables, parent_key, event_id)
-
-
-def _completion(columns: Sequence[Any]) -> CompletionRow:
-    """The columns of `_COMPLETION`."""
-    run_as, key, step, attempt, outcome, cause, event_id, result, error = columns
-    return CompletionRow(run_as, key, readable(step), attempt, outcome, cause, event_id, result, error)
-
-
-def _command(kind: CommandKind, columns: Sequence[Any]) -> CommandRow:
-    """Owner, id, key, name, text and event id."""
-    owner, instance_id, key, name, text, event_id = columns
-    return CommandRow(kind, owner, readable(instance_id), key, readable(name), readable(text), event_id)
-
-
-def _live(book: Book, row: tuple[Any, ...], stored: Stored | CodecError | None, results: dict[str, str]) -> Live | None:
+def _live(
+    book: Book, instance: StoredInstance, stored: Stored | CodecError | None, results: dict[str, str]
+) -> Live | None:
     """None for a row whose graph cannot be read and that has no state: `Book.start` fails it."""
-    status, quarantined, started_us = row[9:12]
-    subject, state, trouble = book.placeholder(_row(row)), NEW, None
+    row = instance.row
+    subject, state, trouble = book.placeholder(row), NEW, None
     try:
-        subject = book.subject(_row(row))
+        subject = book.subject(row)
         if isinstance(stored, CodecError):
             raise stored
         if stored is not None:
-            state = stored.state(subject.scope, results)
+            state = _of_this_system(stored.state(subject.scope, results), subject.submitter)
     except ValueError as error:  # a row that a trigger would not let through, or a state of another version
         if stored is None:
             return None
         trouble = f"{type(error).__name__}: {error}"
-    live = Live(subject, state, status=status, started_us=started_us, in_states=stored is not None)
-    live.quarantined = quarantined or trouble
-    live.stored_status = (status, row[10])
+    live = Live(subject, state, status=instance.status, started_us=instance.started_us, in_states=stored is not None)
+    live.parent = parent_of(row)
+    live.quarantined = instance.quarantined or trouble
+    live.stored_status = (instance.status, instance.quarantined)
     live.unread = trouble is not None
+    live.wake_us = FOREVER if instance.asleep else None
+    return live
+
+
+def _of_this_system(state: State, submitter: int) -> State:
+    """Completions that the state keeps for later are the submitter's or the engine's; its OID may have been another one."""
+    if all(kept.run_as in (ENGINE, submitter) for kept in state.stash.values()):
+        return state
+    stash = {
+        key: kept if kept.run_as == ENGINE else replace(kept, run_as=submitter) for key, kept in state.stash.items()
+    }
+    return replace(state, stash=stash)
+
+
+def _without_state(book: Book, instance: StoredInstance) -> Live:
+    """`running` is only written together with a state. Who removed that removed what signals it took, and which steps it ran."""
+    live = Live(book.placeholder(instance.row), NEW, status="running", started_us=instance.started_us)
+    live.parent = parent_of(instance.row)
+    live.quarantined, live.unread = STATE_MISSING, True
+    live.stored_status = ("running", instance.quarantined)
     return live
 
 
 # --- from the tables --------------------------------------------------------------------------------------------------
 
 
-async def prepare_rebuild(connection: Connection, login: Login, system: SystemIdentity, checkpoint: Checkpoint) -> None:
+async def prepare_rebuild(store: Scanning, logins: Logins, system: SystemIdentity, checkpoint: Checkpoint) -> None:
     """What must be so before the snapshot of a scan is taken: OIDs are those of this system, no old step is in flight."""
     if checkpoint.system_identifier not in (None, system.system_identifier):
-        await _rewrite_oids(connection)
-    # pending ones too: the status is as of the last checkpoint
-    cursor = await connection.execute(
-        "select distinct submitter from df.instances where status in ('pending', 'running')"
-    )
-    roles = [row[0] for row in await cursor.fetchall()]
+        await store.rewrite_oids()
+    roles = await store.submitters()
     gate = asyncio.Semaphore(LOGINS)
 
     async def end(role: int) -> None:
         async with gate:
             try:
-                opened = await login.connect(role, end_all=True, end=frozenset())
-            except (WalflowError, psycopg.Error) as error:
+                opened = await logins.connect(role, end_all=True, end=frozenset(), on_idle_loss=lambda _: None)
+            except WalflowError as error:
                 # its steps will meet the same trouble, and say so
                 log.warning("old steps of a role could not be ended", extra=fields(role=role, error=str(error)))
             else:
-                await opened.close()
+                opened.close()
 
     await asyncio.gather(*(end(role) for role in roles))
 
 
-async def _rewrite_oids(connection: Connection) -> None:
-    """After a dump and restore: `submitted_by` came by name, every other OID is that of a role of the old system."""
-    async with connection.transaction():
-        statements: tuple[LiteralString, ...] = (
-            "create temporary table moved on commit drop as select distinct submitter as was, submitted_by::oid as is "
-            "from df.instances where submitter <> submitted_by::oid",
-            "delete from df.completions c using df.instances i "
-            "where i.key = c.instance_key and c.run_as not in (0, i.submitter)",
-            "update df.completions c set run_as = i.submitted_by::oid from df.instances i "
-            "where i.key = c.instance_key and c.run_as = i.submitter and c.run_as <> 0",
-            "update df.signals s set owner = m.is from moved m where s.owner = m.was",
-            "update df.cancellations s set owner = m.is from moved m where s.owner = m.was",
-            "update df.releases s set owner = m.is from moved m where s.owner = m.was",
-            "update df.instances i set submitter = i.submitted_by::oid where i.submitter <> i.submitted_by::oid",
-        )
-        await connection.execute("set local search_path = pg_catalog")
-        for statement in statements:
-            await connection.execute(pgsql.SQL(statement))
-
-
-async def make_slot(replication: Connection, name: str) -> CreatedSlot:
+async def make_slot(replication: Replication, name: str) -> CreatedSlot:
     """A new slot under the name, in place of one that is there. Raises SlotInUse, SlotNotCreated."""
-    if await read_slot(replication, name) is not None:
-        await drop_slot(replication, name)
-    return await create_slot(replication, name)
+    if await replication.slot(name) is not None:
+        await replication.drop_slot(name)
+    return await replication.create_slot(name)
 
 
-async def import_snapshot(connection: Connection, snapshot: str) -> None:
-    """Begins a transaction that sees what the slot's beginning sees."""
-    await connection.execute("begin isolation level repeatable read, read only")
-    await connection.execute(pgsql.SQL("set transaction snapshot {}").format(snapshot))
-
-
-async def scan(connection: Connection, book: Book, consistent_point: Lsn) -> int:
-    """Folds every row that no checkpoint holds; returns how many. `connection` has imported the slot's snapshot."""
+async def scan(store: Scanning, book: Book, consistent_point: Lsn) -> int:
+    """Folds every row that no checkpoint holds; returns how many. `store` has imported the slot's snapshot."""
     book.lsn = consistent_point
     folded = 0
-    async for rows in _chunks(connection, _UNFINISHED):
-        folded += await _scan_chunk(connection, book, rows, consistent_point)
-    return folded
+    async for instances in store.unfinished_instances():
+        folded += await _scan_chunk(store, book, instances, consistent_point)
+        book.leave_unchanged([instance.row.key for instance in instances])
+    await _adopt_waits(store, book)
+    for kind in COMMANDS:
+        book.pass_over(kind, await store.nobodys(kind))
+    return folded + _fold_waits(book, await store.unfolded_waits())
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A row that a scan met, and when it was recorded."""
+def _fold_waits(book: Book, waits: list[WaitRow]) -> int:
+    for wait in waits:
+        book.wait(wait)
+    return len(waits)
 
-    recorded_us: int
-    row: CompletionRow | CommandRow
+
+_Found = Recorded[CompletionRow] | Recorded[CommandRow]
 
 
 @dataclass(slots=True)
@@ -351,166 +276,176 @@ class _History:
         return sorted(self.found, key=lambda f: (f.row.event_id not in self.causes, f.recorded_us, f.row.event_id))
 
 
-async def _scan_chunk(connection: Connection, book: Book, rows: list[tuple[Any, ...]], lsn: Lsn) -> int:
-    histories = await _histories(connection, rows)
-    lives = {live.key: live for live in await _lives(connection, book, rows)}
+async def _scan_chunk(store: Scanning, book: Book, instances: list[StoredInstance], lsn: Lsn) -> int:
+    histories = await _histories(store, instances)
+    asides = await inboxes(store, [instance.row for instance in instances])
+    known = {live.key: live for live in await lives(store, book, instances)}
     with book.elsewhere() as at:
-        for row in rows:
-            live = lives.get(row[0])
-            at(0, row[12], lsn, 0)
+        for instance in instances:
+            row = instance.row
+            live = known.get(row.key)
+            aside = asides.get(row.key, [])
+            at(0, instance.recorded_us, lsn, 0)
             if live is not None and live.in_states:
                 book.adopt(live)
-            elif str(row[13]).isdigit():
-                book.unfit(_row(row), f"the submitter, role {row[13]}, does not exist on this system")
+            elif instance.status == "running":
+                book.adopt(_without_state(book, instance))
+            elif instance.submitted_by.isdigit():
+                book.unfit(row, f"the submitter, role {instance.submitted_by}, does not exist on this system")
             else:
-                book.start(_row(row))
-            for ordinal, found in enumerate(histories[row[0]].ordered(), 1):
+                with book.asking_nothing() if aside else nullcontext():  # else what it asks for is handed out twice
+                    book.start(row)
+            # set aside by an earlier leader: before all that no checkpoint has passed, and marked
+            if aside:
+                book.take_up(row.key, aside)
+            there = {held.event.event_id for held in aside}
+            for ordinal, found in enumerate(histories[row.key].ordered(), 1):
+                if found.row.event_id in there:
+                    continue
                 at(0, found.recorded_us, lsn, ordinal)
                 if isinstance(found.row, CompletionRow):
                     book.completion(found.row)
                 else:
                     book.command(found.row)
-    return len(rows) + sum(len(history.found) for history in histories.values())
+    return len(instances) + sum(len(history.found) for history in histories.values())
 
 
-async def _histories(connection: Connection, rows: list[tuple[Any, ...]]) -> dict[int, _History]:
+async def _histories(store: Scanning, instances: list[StoredInstance]) -> dict[int, _History]:
     histories: dict[int, _History] = defaultdict(_History)
-    keys = [row[0] for row in rows]
-    query = f"select {_COMPLETION} {_MICROSECONDS} from df.completions where instance_key = any (%s)"
-    cursor = await connection.execute(pgsql.SQL(query), [keys])
-    for *columns, recorded_us in await cursor.fetchall():
-        completion = _completion(columns)
-        history = histories[completion.instance_key]
-        history.found.append(_Found(recorded_us, completion))
-        if completion.cause is not None:
-            history.causes.add(completion.cause)
-    for kind, table, text in _COMMANDS:
-        for command, recorded_us in await _commands(connection, kind, table, text, rows):
-            assert command.instance_key is not None
-            histories[command.instance_key].found.append(_Found(recorded_us, command))
+    for completion in await store.completions_of(instances):
+        history = histories[completion.row.instance_key]
+        history.found.append(completion)
+        if completion.row.cause is not None:
+            history.causes.add(completion.row.cause)
+    # what led to a child or a wait was acted on as well
+    for key, cause in await store.causes_of(instances):
+        histories[key].causes.add(cause)
+    for kind in COMMANDS:
+        for command in await store.commands_of(kind, instances):
+            assert command.row.instance_key is not None
+            histories[command.row.instance_key].found.append(command)
     return histories
 
 
-_COMMANDS: Final[tuple[tuple[CommandKind, str, str], ...]] = (
-    ("signal", "signals", "c.name, c.data::text"),
-    ("cancellation", "cancellations", "'', c.reason"),
-    ("release", "releases", "'', c.reason"),
-)
-
-
-async def _commands(
-    connection: Connection, kind: CommandKind, table: str, text: str, rows: list[tuple[Any, ...]]
-) -> list[tuple[CommandRow, int]]:
-    query = f"""
-        select c.owner, c.instance_id, i.key, {text}, c.event_id::text, (extract(epoch from c.recorded_at) * 1000000)::bigint
-          from unnest(%s::bigint[], %s::oid[], %s::text[]) as i(key, owner, id)
-          join df.{table} c on c.owner = i.owner and c.instance_id = i.id
-           and (c.instance_key = i.key or c.instance_key is null) and not c.folded
-    """
-    parameters = [[row[i] for row in rows] for i in (0, 1, 2)]
-    cursor = await connection.execute(pgsql.SQL(query), parameters)
-    return [(_command(kind, row[:6]), row[6]) for row in await cursor.fetchall()]
+COMMANDS: Final[tuple[CommandKind, ...]] = ("signal", "cancellation", "release")
 
 
 # --- the cross-check --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a snapshot showed as not folded, and a position after it: once a checkpoint has passed that, all must be folded."""
-
-    position: Lsn
-    keys: list[int]
-    commands: dict[CommandKind, list[str]]
+async def see_unfolded(store: Scanning, book: Book) -> Seen:
+    """A snapshot of the unfinished instances, of the commands without a mark and of the completions of what `book` takes for
+    unanswered, then a position of the log.
+    """
+    return await store.see_unfolded(await _asked(book))
 
 
-async def see_unfolded(connection: Connection) -> Seen:
-    """A snapshot of the unfinished instances and of the commands without a mark, then a position of the log."""
-    async with connection.transaction():
-        await connection.execute("set transaction isolation level repeatable read, read only")
-        cursor = await connection.execute("select key from df.instances where status in ('pending', 'running')")
-        keys = [row[0] for row in await cursor.fetchall()]
-        commands: dict[CommandKind, list[str]] = {}
-        for kind, table, _ in _COMMANDS:
-            cursor = await connection.execute(pgsql.SQL(f"select event_id::text from df.{table} where not folded"))
-            commands[kind] = [row[0] for row in await cursor.fetchall()]
-        position = await _one(connection, "select pg_current_wal_insert_lsn()")
-    return Seen(parse_lsn(position[0]), keys, commands)
+async def _asked(book: Book) -> list[CompletionKey]:
+    """The keys of the completions that unfinished instances wait for."""
+    asked: list[CompletionKey] = []
+    for number, live in enumerate(list(book.instances.values()), 1):
+        asked += _open_keys(live)
+        if number % YIELD_EVERY == 0:
+            await asyncio.sleep(0)
+    return asked
 
 
-async def fold_missed(connection: Connection, book: Book, seen: Seen) -> int:
+def _open_keys(live: Live) -> list[CompletionKey]:
+    if live.quarantined is not None:
+        return []
+    keys: list[CompletionKey] = []
+    for effect in outstanding(live.subject, live.state):
+        match effect:
+            case Execute() | CancelStep():
+                keys.append((live.subject.submitter, live.key, effect.step, effect.attempt))
+            case StartTimer() | StartChild() | CancelChild() | AwaitInstance():
+                keys.append((ENGINE, live.key, effect.step, 1))
+            case DropTimer() | DropWait() | TakeSignal() | Finish():
+                raise MachineError(f"{effect} asks for no completion")
+    return keys
+
+
+async def fold_missed(store: Scanning, book: Book, seen: Seen) -> int:
     """Folds what the log should have brought and did not; to be called once a checkpoint has passed `seen.position`.
 
     Such rows are there when the publication left them out for a while. Returns their number.
     """
-    keys = [key for key in seen.keys if key not in book.instances]
-    cursor = await connection.execute(f"{_UNFINISHED} and i.key = any (%s)", [keys])
-    rows = [row for row in await cursor.fetchall() if row[0] not in book.instances]
-    missed = await _scan_chunk(connection, book, rows, book.lsn) if rows else 0
-    for kind, table, text in _COMMANDS:
-        query = f"""
-            select c.owner, c.instance_id, i.key, {text}, c.event_id::text,
-                   (extract(epoch from c.recorded_at) * 1000000)::bigint
-              from df.{table} c
-              join df.instances i on i.submitter = c.owner and i.id = c.instance_id
-             where c.event_id = any (%s::uuid[]) and not c.folded
-        """
-        cursor = await connection.execute(pgsql.SQL(query), [seen.commands[kind]])
-        for row in await cursor.fetchall():
-            with book.elsewhere() as at:
-                at(0, row[6], book.lsn, 0)
-                book.command(_command(kind, row[:6]))
+    keys = [key for key in seen.keys if not book.is_known(key)]
+    unknown = [found for found in await store.unfinished_among(keys) if found.state is None]
+    instances = [found for found in unknown if not book.is_known(found.row.key) and not book.is_waiting(found.row)]
+    missed = await _scan_chunk(store, book, instances, book.lsn) if instances else 0
+    for kind in COMMANDS:
+        for command in await store.commands_among(kind, seen.commands[kind]):
+            if book.is_late(command.row.event_id):
+                continue
             missed += 1
+            with book.elsewhere() as at:
+                at(0, command.recorded_us, book.lsn, missed)
+                book.command(command.row)
+    missed += _fold_waits(book, await store.waits_among(seen.waits))
+    return missed + await _fold_answers(store, book, seen.completions)
+
+
+async def _fold_answers(store: Scanning, book: Book, keys: list[CompletionKey]) -> int:
+    """Folds the completions under these keys for which their instances still wait."""
+    missed = 0
+    for key in keys:
+        found = await store.completion(key)
+        live = book.instances.get(key[1])
+        if found is not None and live is not None and key in _open_keys(live):
+            missed += 1
+            with book.elsewhere() as at:
+                at(0, found.recorded_us, book.lsn, missed)
+                book.completion(found.row)
     return missed
 
 
 # --- the inbox --------------------------------------------------------------------------------------------------------
 
 
-async def read_inbox(connection: Connection, live: Live) -> list[HeldEvent]:
-    """What was set aside for a quarantined instance; rows are read by their announced keys, and dropped when they are gone."""
-    cursor = await connection.execute(
-        """
-        select lsn, ordinal, kind, row_key, (extract(epoch from commit_time) * 1000000)::bigint, xid::text::bigint
-          from df.inbox where instance_key = %s order by lsn, ordinal
-        """,
-        [live.key],
-    )
+async def inboxes(store: Inbox, instances: Sequence[InstanceRow | Subject]) -> dict[int, list[HeldEvent]]:
+    """What was set aside, by instance: those for which nothing was are left out."""
+    submitters = {instance.key: instance.submitter for instance in instances}
+    waiting = await store.with_inbox(list(submitters)) if submitters else []
+    return {key: await read_inbox(store, key, submitters[key]) for key in waiting}
+
+
+async def read_inbox(store: Inbox, key: int, submitter: int) -> list[HeldEvent]:
+    """What was set aside for an instance; rows are read by their announced keys, and dropped when they are gone."""
     held: list[HeldEvent] = []
-    for lsn, ordinal, kind, row_key, at_us, xid in await cursor.fetchall():
-        event = await _event_at(connection, live, kind, row_key, at_us)
+    events = await store.inbox(key)
+    signals = await _signals(store, [aside for aside in events if aside.kind == "signal"])
+    for aside in events:
+        event = signals.get(aside.row_key) if aside.kind == "signal" else await _event_at(store, key, aside)
         if event is not None:
-            held.append(HeldEvent(parse_lsn(lsn), ordinal, kind, row_key, xid, event))
+            owner = submitter if aside.kind == "instance" else int(json.loads(aside.row_key)[0])
+            held.append(HeldEvent(aside.lsn, aside.ordinal, aside.kind, aside.row_key, aside.xid, event, owner))
     return held
 
 
-async def _event_at(connection: Connection, live: Live, kind: str, row_key: str, at_us: int) -> Event | None:
-    key = json.loads(row_key)
-    match kind:
+async def _signals(store: Inbox, events: list[SetAside]) -> dict[str, Signalled]:
+    """By the keys of their rows. Many at a time: somebody may have sent a hundred thousand."""
+    found: dict[str, Signalled] = {}
+    for first in range(0, len(events), SIGNALS_AT_ONCE):
+        batch = {tuple(json.loads(aside.row_key)): aside for aside in events[first : first + SIGNALS_AT_ONCE]}
+        for owner, event_id, name, data in await store.signals(list(batch)):
+            aside = batch[owner, event_id]
+            found[aside.row_key] = Signalled(event_id, aside.at_us, name, data)
+    return found
+
+
+async def _event_at(store: Inbox, instance: int, aside: SetAside) -> Event | None:
+    key = json.loads(aside.row_key)
+    match aside.kind:
         case "instance":
-            row = await _maybe(connection, "select event_id::text from df.instances where key = %s", [key])
-            return None if row is None else Started(row[0], at_us)
+            event_id = await store.start_of(key)
+            return None if event_id is None else Started(event_id, aside.at_us)
         case "completion":
-            row = await _maybe(connection, _ONE_COMPLETION, [*key, live.key])
-            return None if row is None else completed(_completion(row[:9]), at_us)
-        case "signal":
-            query = "select event_id::text, name, data::text from df.signals where owner = %s and event_id = %s::uuid"
-            row = await _maybe(connection, query, key)
-            return None if row is None else Signalled(row[0], at_us, readable(row[1]), readable(row[2]))
+            run_as, step, attempt = key
+            found = await store.completion((run_as, instance, step, attempt))
+            return None if found is None else completed(found.row, aside.at_us)
         case "cancellation":
-            query = "select event_id::text, reason from df.cancellations where owner = %s and event_id = %s::uuid"
-            row = await _maybe(connection, query, key)
-            return None if row is None else CancelRequested(row[0], at_us, readable(row[1]))
+            cancellation = await store.cancellation(*key)
+            return None if cancellation is None else CancelRequested(cancellation[0], aside.at_us, cancellation[1])
         case _:
-            raise MachineError(f"an event of kind {kind!r} was set aside")
-
-
-async def _one(connection: Connection, query: LiteralString) -> tuple[Any, ...]:
-    row = await (await connection.execute(query)).fetchone()
-    assert row is not None
-    return tuple(row)
-
-
-async def _maybe(connection: Connection, query: str, parameters: Iterable[Any]) -> tuple[Any, ...] | None:
-    row = await (await connection.execute(pgsql.SQL(query), list(parameters))).fetchone()
-    return None if row is None else tuple(row)
+            raise MachineError(f"an event of kind {aside.kind!r} was set aside")

@@ -7,6 +7,7 @@ a break value. What `$name` and a condition make of either is in LANGUAGE.md sec
 Nothing is read beyond what is asked for: a result may be megabytes, and a reference wants one column of it.
 """
 
+import re
 from typing import Final
 
 from engine.jsontext import (
@@ -21,6 +22,7 @@ from engine.jsontext import (
     value_at,
 )
 
+_BRACKET: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]')
 Cell = Scalar | Nested
 """A value in a result: text, Number, bool or None, or an array or object as its JSON text."""
 
@@ -72,6 +74,21 @@ def has_rows(result: str) -> bool:
     """What if_rows asks: whether the result has rows, and at least one. JsonError when it is not JSON."""
     rows = rows_at(result)
     return rows is not None and first_row_at(result, rows) is not None
+
+
+def nests_deeper(result: str, levels: int) -> bool:
+    """Whether a result has more levels of arrays and objects than these."""
+    if result.count("[") + result.count("{") <= levels:
+        return False
+    depth = 0
+    for found in _BRACKET.finditer(result):
+        if found[0] in ("[", "{"):
+            depth += 1
+        elif found[0] in ("]", "}"):
+            depth -= 1
+        if depth > levels:
+            return True
+    return False
 
 
 def whole(result: str) -> Cell:

@@ -32,6 +32,9 @@ class InstanceRow:
     vars: Value
     parent_key: int | None
     event_id: str
+    parent_step: str = ""
+    status: str = "pending"
+    """As it was inserted; what the engine inserts cancelled never begins."""
 
 
 CommandKind = Literal["signal", "cancellation", "release"]
@@ -66,6 +69,15 @@ class CompletionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitRow:
+    """A step of one instance waits for another."""
+
+    instance_key: int
+    waiter_key: int
+    waiter_step: str
+
+
+@dataclass(frozen=True, slots=True)
 class HeartbeatRow:
     epoch: int
     event_id: str
@@ -78,7 +90,7 @@ class UnusedRow:
     table: str
 
 
-Row = InstanceRow | CommandRow | CompletionRow | HeartbeatRow | UnusedRow
+Row = InstanceRow | CommandRow | CompletionRow | WaitRow | HeartbeatRow | UnusedRow
 Reader = Callable[[tuple[Value, ...]], Row]
 Columns = Callable[[tuple[Value, ...]], tuple[Any, ...]]
 
@@ -93,9 +105,21 @@ def reader(relation: Relation) -> Reader:
 
 
 def _instance(values: tuple[Any, ...]) -> Row:
-    key, submitter, id_, graph, label, given, variables, parent, event_id = values
+    key, submitter, id_, graph, label, given, variables, parent, event_id, step, status = values
     parent_key = None if parent is None else int(parent)
-    return InstanceRow(int(key), int(submitter), readable(id_), graph, label, given, variables, parent_key, event_id)
+    return InstanceRow(
+        int(key),
+        int(submitter),
+        readable(id_),
+        graph,
+        label,
+        given,
+        variables,
+        parent_key,
+        event_id,
+        readable(step),
+        status,
+    )
 
 
 def _signal(values: tuple[Any, ...]) -> Row:
@@ -117,6 +141,10 @@ def _completion(values: tuple[Any, ...]) -> Row:
     )
 
 
+def _wait(values: tuple[Any, ...]) -> Row:
+    return WaitRow(int(values[0]), int(values[1]), readable(values[2]))
+
+
 def _heartbeat(values: tuple[Any, ...]) -> Row:
     return HeartbeatRow(int(values[0]), values[1])
 
@@ -124,7 +152,10 @@ def _heartbeat(values: tuple[Any, ...]) -> Row:
 _COMMAND: Final = ("owner", "instance_id", "instance_key", "reason", "event_id")
 _READERS: Final[dict[str, tuple[tuple[str, ...], Callable[[tuple[Any, ...]], Row]]]] = {
     "instances": (
-        ("key", "submitter", "id", "graph", "label", "input", "vars", "parent_key", "event_id"),
+        (
+            *("key", "submitter", "id", "graph", "label", "input", "vars"),
+            *("parent_key", "event_id", "parent_step", "status"),
+        ),
         _instance,
     ),
     "signals": (("owner", "instance_id", "instance_key", "name", "data", "event_id"), _signal),
@@ -134,6 +165,7 @@ _READERS: Final[dict[str, tuple[tuple[str, ...], Callable[[tuple[Any, ...]], Row
         ("run_as", "instance_key", "step", "attempt", "outcome", "cause", "event_id", "result", "error"),
         _completion,
     ),
+    "waits": (("instance_key", "waiter_key", "waiter_step"), _wait),
     "heartbeats": (("epoch", "event_id"), _heartbeat),
 }
 

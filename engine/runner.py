@@ -10,7 +10,6 @@ It ends by being told to stop, by `Unfit` and by `Fenced`; anything else that le
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -19,36 +18,42 @@ import sys
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final, Literal
 
-import psycopg
 import uvloop
-from psycopg.pq.abc import PGconn
 
-from cdc.errors import SlotInUse
-from cdc.lsn import format_lsn, parse_lsn
-from cdc.slot import SlotState, SystemIdentity, connect_replication, identify_system, read_slot, start_replication
+from cdc.errors import SlotInUse, StreamEnded
+from cdc.lsn import format_lsn
+from cdc.slot import SlotState, SystemIdentity
 from engine import recovery
 from engine.config import Settings
-from engine.connect import connect
-from engine.doctor import diagnose, failed
-from engine.errors import Fenced, LeadershipLost, Unfit
+from engine.doctor import failed
+from engine.errors import Fenced, LeadershipLost, LogIncomplete, ServerAway, Unfit
+from engine.host import Host, Replication, Started
 from engine.leadership import Leadership, is_loss
 from engine.log import fields
-from engine.recovery import Checkpoint
+from engine.postgres import PostgresHost
+from engine.store import Store
+from engine.store.rows import Checkpoint
+from engine.tasks import end, wait_at_most
 from metrics.collect import Metrics
 from metrics.exposition import HttpServer, Readiness, watch_event_loop
 
-Connection = psycopg.AsyncConnection[Any]
 Role = Literal["starting", "standby", "leader", "stopping"]
 
 log = logging.getLogger("walflow.engine")
 
 GC_ALLOCATIONS: Final = 50_000
 """Objects made and not freed before the garbage collector looks at the youngest: some thousand instances."""
+STANDBY: Final = "walflow-standby"
+"""Application name of the connections of an engine that does not lead: a new leader leaves them alone."""
 STANDBY_SECONDS: Final = 1.0
 """Between two looks at the slot."""
 FIRST_DELAY_SECONDS: Final = 0.2
-LONGEST_DELAY_SECONDS: Final = 10.0
-"""Between tries to reach the server; doubled each time."""
+AWAY_DELAY_SECONDS: Final = 0.5
+"""Between tries to reach a server that is away, at most: a try costs little, and work goes on as soon as it is back."""
+LONGEST_DELAY_SECONDS: Final = 2.0
+"""Between tries to lead, at most; doubled each time that one fails on a server that is there."""
+LED_SECONDS: Final = 0.3
+"""Whoever led for so long did not fail: his next try is a first one."""
 
 
 def run(settings: Settings) -> int:
@@ -56,26 +61,21 @@ def run(settings: Settings) -> int:
     # states are many, live long and hold no cycles: the collector's default would look through all of them all the time
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS, 50, 100)
-    return uvloop.run(Engine(settings).run())
+    return uvloop.run(Process(settings).run())
 
 
-class Engine:
-    """See the module's docstring."""
+class Process:
+    """An engine with what surrounds it in a process of its own: signals, and HTTP."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._metrics = Metrics()
-        self._role: Role = "starting"
-        self._reason = "not connected yet"
-        self._leadership: Leadership | None = None
-        self._connected = False
-        self._led = 0
-        """The epoch of the leadership that was lost last; 0 when there is none to come back to."""
-        self._stopping = asyncio.Event()
-        self._http = HttpServer(self._metrics.registry(), self._readiness, self._status)
+        self._metrics = metrics = Metrics()
+        self._engine = Engine(settings, metrics, PostgresHost(settings, metrics))
+        self._http = HttpServer(metrics.registry(), self._engine.readiness, self._engine.status)
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_stray)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
         host, port = self._settings.listen_address
@@ -83,28 +83,55 @@ class Engine:
         log.info("listening", extra=fields(address=f"{host}:{port}"))
         lag = loop.create_task(watch_event_loop(self._metrics.event_loop_lag_seconds))
         try:
-            return await self._until_stopped()
+            await self._engine.run()
         finally:
             lag.cancel()
             await self._http.close()
+        return 0
 
     def _signalled(self, number: signal.Signals) -> None:
-        if self._stopping.is_set():
+        if self._engine.stopping:
             log.warning("second signal: stopping at once", extra=fields(signal=number.name))
             sys.stderr.flush()
             os._exit(0)
         log.info("stopping", extra=fields(signal=number.name))
+        self._engine.stop()
+
+
+class Engine:
+    """See the module's docstring."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, host: Host) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._host = host
+        self._role: Role = "starting"
+        self._reason = "not connected yet"
+        self._leadership: Leadership | None = None
+        self._leading_since: float | None = None
+        self._connected = False
+        self._led = 0
+        """The epoch of the leadership that was lost last; 0 when there is none to come back to."""
+        self._stopping = asyncio.Event()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Makes `run` end, in good order."""
         self._role = "stopping"
         self._stopping.set()
 
     # --- what ends a try, and what comes after ------------------------------------------------------------------------
 
-    async def _until_stopped(self) -> int:
+    async def run(self) -> None:
+        """Leads when it can, until it is told to stop. Raises Unfit and Fenced."""
+        loop = asyncio.get_running_loop()
         delay = FIRST_DELAY_SECONDS
         while not self._stopping.is_set():
             try:
-                if await self._try_to_lead():
-                    delay = FIRST_DELAY_SECONDS
+                await self._try_to_lead()
             except Fenced:
                 self._metrics.fenced.inc()
                 raise
@@ -112,12 +139,13 @@ class Engine:
                 if not is_loss(error):
                     raise
                 self._lost(error)
+                if self._leading_since is not None and loop.time() - self._leading_since >= LED_SECONDS:
+                    delay = FIRST_DELAY_SECONDS
                 await self._pause(delay)
-                delay = min(2 * delay, LONGEST_DELAY_SECONDS)
+                delay = min(2 * delay, AWAY_DELAY_SECONDS if isinstance(error, ServerAway) else LONGEST_DELAY_SECONDS)
             finally:
-                self._leadership = None
+                self._leadership = self._leading_since = None
                 self._metrics.leader.set(0)
-        return 0
 
     def _lost(self, error: Exception) -> None:
         if not self._stopping.is_set():
@@ -125,35 +153,33 @@ class Engine:
             log.warning("starting again", extra=fields(error=self._reason))
 
     async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+        await wait_at_most(self._stopping, seconds)
 
     # --- one try --------------------------------------------------------------------------------------------------------
 
-    async def _try_to_lead(self) -> bool:
-        """Connects, checks, waits for the slot, leads. Returns when told to stop; True if it led for a while."""
+    async def _try_to_lead(self) -> None:
+        """Connects, checks, waits for the slot, leads. Returns when told to stop."""
         await self._check_fitness()
-        main = await connect(self._settings.dsn, "walflow-standby")
+        main = await self._host.store(STANDBY)
         try:
-            self._metrics.server_version = main.info.parameter_status("server_version") or ""
-            replication = await connect_replication(self._settings.replication_dsn, application_name="walflow-standby")
+            self._metrics.server_version = main.server_version
+            replication = await self._host.replication(STANDBY)
             try:
-                return await self._lead_when_free(main, replication)
+                await self._lead_when_free(main, replication)
             finally:
                 await replication.close()
         finally:
             await main.close()
 
     async def _check_fitness(self) -> None:
-        """Raises Unfit, or LeadershipLost when the server is away.
+        """Raises Unfit, or ServerAway.
 
         A server that refuses us after it had let us in is away, too: one that recovers from a crash refuses for a while, and
         may have ended that by the time somebody asks why.
         """
-        problems = failed(await diagnose(self._settings, try_steps=False))
+        problems = failed(list(await self._host.diagnose()))
         if any(finding.away or (self._connected and finding.refused) for finding in problems):
-            raise LeadershipLost(problems[0].what, problems[0].repair)
+            raise ServerAway(problems[0].what, problems[0].repair)
         if problems:
             raise Unfit(
                 "; ".join(finding.what for finding in problems),
@@ -161,11 +187,11 @@ class Engine:
             )
         self._connected = True
 
-    async def _lead_when_free(self, main: Connection, replication: Connection) -> bool:
-        system = await identify_system(replication)
+    async def _lead_when_free(self, main: Store, replication: Replication) -> None:
+        system = await replication.identify_system()
         await self._check_epoch(main)
         while not self._stopping.is_set():
-            slot = await read_slot(main, self._settings.slot)
+            slot = await main.slot(self._settings.slot)
             if slot is None or not slot.active:
                 try:
                     started = await self._claim(main, replication, system)
@@ -173,74 +199,90 @@ class Engine:
                     pass
                 else:
                     await self._lead(main, replication, system, *started)
-                    return True
+                    return
             await self._stand_by(main, slot)
             await self._pause(STANDBY_SECONDS)
-        return False
 
-    async def _check_epoch(self, main: Connection) -> None:
+    async def _check_epoch(self, main: Store) -> None:
         """An engine that lost its leadership to another one stops: it may have been frozen, and who knows what else is stale."""
-        epoch = (await recovery.read_checkpoint(main)).epoch
+        epoch = (await main.checkpoint()).epoch
         if self._led and epoch > self._led:
             raise Fenced(
                 f"this engine led with epoch {self._led}, and another one leads with epoch {epoch}",
                 "start it again: it will stand by",
             )
 
-    async def _stand_by(self, main: Connection, slot: SlotState | None) -> None:
+    async def _stand_by(self, main: Store, slot: SlotState | None) -> None:
         """Another engine holds the slot. Its figures are shown here as well: a dead leader shows none."""
         if self._role != "standby":
             log.info("standing by: another engine holds the slot", extra=fields(slot=self._settings.slot))
         if not self._stopping.is_set():
             self._role, self._reason = "standby", "another engine holds the slot"
-        cursor = await main.execute("select pg_current_wal_lsn()")
-        row = await cursor.fetchone()
-        assert row is not None
+        position = await main.wal_position()
         self._metrics.slot_active.set(1 if slot is not None and slot.active else 0)
         self._metrics.slot_wal_status.set_only(slot.wal_status or "" if slot is not None else "")
         if slot is not None and slot.restart_lsn is not None:
-            self._metrics.slot_retained_wal_bytes.set(max(0, parse_lsn(row[0]) - slot.restart_lsn))
+            self._metrics.slot_retained_wal_bytes.set(max(0, position - slot.restart_lsn))
 
     async def _claim(
-        self, main: Connection, replication: Connection, system: SystemIdentity
-    ) -> tuple[Checkpoint, PGconn | None]:
+        self, main: Store, replication: Replication, system: SystemIdentity
+    ) -> tuple[Checkpoint, Started | None]:
         """The slot's stream, started; or none, when the slot cannot be continued from and is to be made anew."""
-        checkpoint = await recovery.read_checkpoint(main)
-        slot = await read_slot(main, self._settings.slot)
+        checkpoint = await main.checkpoint()
+        slot = await main.slot(self._settings.slot)
         why = recovery.why_rebuild(checkpoint, slot, system, self._settings.slot)
         if why is not None:
             log.warning("the tables will be scanned", extra=fields(reason=why))
             return checkpoint, None
-        return checkpoint, await start_replication(replication, self._settings.slot, self._settings.publication)
+        started = await replication.start(self._settings.slot, self._settings.publication)
+        # from here on nobody can put another slot in its place: was it the one that was looked at?
+        slot, checkpoint = await main.slot(self._settings.slot), await main.checkpoint()
+        why = recovery.why_rebuild(checkpoint, slot, system, self._settings.slot)
+        if why is not None:
+            raise LeadershipLost(f"the slot was exchanged before it was read: {why}")
+        return checkpoint, started
 
     async def _lead(
         self,
-        main: Connection,
-        replication: Connection,
+        main: Store,
+        replication: Replication,
         system: SystemIdentity,
         checkpoint: Checkpoint,
-        pgconn: PGconn | None,
+        started: Started | None,
     ) -> None:
         leadership = Leadership(
             self._settings,
             self._metrics,
+            host=self._host,
             main=main,
             replication=replication,
             system=system,
             checkpoint=checkpoint,
+            say=self._say,
         )
+        self._reason = "taking over"
         try:
             self._led = 0
-            if not await self._unless_stopped(leadership.begin(pgconn)):
+            if not await self._unless_stopped(leadership.begin(started)):
                 return
             self._leadership, self._led = leadership, leadership.epoch
+            self._leading_since = asyncio.get_running_loop().time()
             if not self._stopping.is_set():
                 self._role, self._reason = "leader", "leading"
             self._metrics.leader.set(1)
             self._metrics.epoch.set(leadership.epoch)
             await leadership.run(self._stopping)
+        except (LogIncomplete, StreamEnded) as error:
+            await leadership.distrust_log(error)
+            raise
         finally:
             await leadership.close()
+
+    def _say(self, reason: str) -> None:
+        """What is waited for, for whoever looks at us or reads the log."""
+        if reason != self._reason:
+            self._reason = reason
+            log.warning("waiting", extra=fields(reason=reason))
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
         """Whether the work was done; it is given up when the engine is told to stop meanwhile."""
@@ -253,20 +295,20 @@ class Engine:
             task.result()
             return True
         finally:
-            for each in (task, stopped):
-                each.cancel()
-            await asyncio.gather(task, stopped, return_exceptions=True)
+            await end((task, stopped))
 
     # --- what is shown ----------------------------------------------------------------------------------------------------
 
-    def _readiness(self) -> Readiness:
+    def readiness(self) -> Readiness:
+        """For /readyz."""
         return Readiness(ready=self._role in ("leader", "standby"), reason=f"{self._role}: {self._reason}")
 
-    def _status(self) -> Mapping[str, object]:
+    def status(self) -> Mapping[str, object]:
+        """For /status."""
         status: dict[str, object] = {"role": self._role, "reason": self._reason}
         leadership = self._leadership
         if leadership is not None:
-            progress = leadership.stream.protocol.progress
+            progress = leadership.stream.progress
             status |= {
                 "epoch": leadership.epoch,
                 "confirmed_lsn": format_lsn(progress.durable),
@@ -276,3 +318,13 @@ class Engine:
                 **leadership.counts(),
             }
         return status
+
+
+def _stray(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a callback raised is logged. One that had no memory has dropped what it was told, perhaps how a step ended: an
+    engine that went on would wait for that for ever, while the next one finds it in the database.
+    """
+    loop.default_exception_handler(context)
+    if isinstance(context.get("exception"), MemoryError):
+        sys.stderr.flush()
+        os._exit(1)

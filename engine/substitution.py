@@ -4,14 +4,16 @@ Two passes, on decoded strings. `{name}` is replaced by the raw text of a variab
 Then `$name` is replaced by results, which may hold anything that anybody put into a table: they become values and
 never code, in whatever context they stand (sqltext.py). What comes out of either is not looked at again.
 
-Only what a text refers to is read, and of that only the part it refers to.
+Only what a text refers to is read, and of that only the part it refers to. Who fills in several texts at once hands over a
+`Reading`: what one of them looked up in a result the next need not look for, and what was read is counted.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
+from itertools import islice
 from typing import Final, Generic, TypeVar
 
 from engine.jsontext import (
@@ -19,9 +21,11 @@ from engine.jsontext import (
     JsonError,
     Nested,
     Number,
+    TreeObject,
     dumps_string,
     elements_at,
     members_at,
+    read_tree,
     skip_white,
     storable,
     unstorable,
@@ -51,7 +55,7 @@ from engine.sqltext import (
     reference_of,
 )
 
-__all__ = ["SubstitutionError", "render_sql", "render_text"]
+__all__ = ["Reading", "SubstitutionError", "render_json", "render_sql", "render_text"]
 
 MAX_ROWS: Final = 10_000
 """Rows of `$n.*`: what a VALUES list is still good for."""
@@ -76,12 +80,41 @@ class _Absent(SubstitutionError):
     """There is no row, no value or no such column: what a `?` allows."""
 
 
-def render_sql(text: str, *, variables: Mapping[str, str], names: Mapping[str, str]) -> str:
+class Reading:
+    """What several texts that are filled in at once read: results that were opened, and the characters gone through."""
+
+    __slots__ = ("_characters", "_opened")
+
+    def __init__(self) -> None:
+        self._characters = 0
+        self._opened: dict[tuple[str, int], _Result] = {}
+
+    def open(self, name: str, text: str) -> "_Result":
+        """The result of that name. SubstitutionError when it is not JSON."""
+        opened = self._opened.get((name, id(text)))  # which keeps the text, so that nothing else gets its id
+        if opened is None:
+            opened = self._opened[name, id(text)] = _Result(name, text, self)
+        return opened
+
+    def count(self, characters: int) -> None:
+        self._characters += characters
+
+    def take(self) -> int:
+        """The characters that were gone through since this was asked last."""
+        characters, self._characters = self._characters, 0
+        return characters
+
+
+def render_sql(
+    text: str, *, variables: Mapping[str, str], names: Mapping[str, str], reading: Reading | None = None
+) -> str:
     """A SQL text with its references filled in; the very same object when it has none.
 
     `names` gives results as JSON texts. SubstitutionError for what cannot be filled in.
     """
+    reading = reading or Reading()
     text, inserted = _with_variables(text, variables)
+    reading.count(len(text))
     if "$" not in text:
         return text
     if inserted is NOTHING_INSERTED and len(text) <= CACHED_CHARACTERS:
@@ -90,21 +123,58 @@ def render_sql(text: str, *, variables: Mapping[str, str], names: Mapping[str, s
         cut = _cut_sql(text, inserted)
     else:
         return text
-    return _filled(text, cut, names, _sql_piece)
+    return _filled(text, cut, _Results(names, reading), _sql_piece)
 
 
-def render_text(text: str, *, variables: Mapping[str, str], names: Mapping[str, str]) -> str:
+def render_text(
+    text: str, *, variables: Mapping[str, str], names: Mapping[str, str], reading: Reading | None = None
+) -> str:
     """A text that is not SQL with its references filled in, the very same object when it has none.
 
     Plain text takes values as they are; one that begins with `{` or `[` is JSON and stays JSON.
     `names` gives results as JSON texts. SubstitutionError for what cannot be filled in.
     """
+    reading = reading or Reading()
     text, inserted = _with_variables(text, variables)
+    reading.count(len(text))
     if "$" not in text:
         return text
     keeps = inserted is NOTHING_INSERTED and len(text) <= CACHED_CHARACTERS
     cut = _cut_text_cached(text) if keeps else _cut_text(text, inserted)
-    return _filled(text, cut, names, _text_piece)
+    return _filled(text, cut, _Results(names, reading), _text_piece)
+
+
+_ONE_REFERENCE: Final = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*(?:\.(?:[A-Za-z_][A-Za-z0-9_]*|\*))?\??")
+
+
+def render_json(
+    text: str, *, variables: Mapping[str, str], names: Mapping[str, str], reading: Reading | None = None
+) -> str:
+    """A JSON text with the references in its strings filled in; a string that is one reference becomes that value, with its
+    type. Keys stay. SubstitutionError for what cannot be filled in.
+    """
+    return _json_text(read_tree(text), variables, names, reading or Reading())
+
+
+def _json_text(value: object, variables: Mapping[str, str], names: Mapping[str, str], reading: Reading) -> str:
+    match value:
+        case TreeObject():
+            parts = (
+                f"{dumps_string(key)}:{_json_text(part, variables, names, reading)}" for key, part in value.items()
+            )
+            return f"{{{','.join(parts)}}}"
+        case list():
+            return f"[{','.join(_json_text(part, variables, names, reading) for part in value)}]"
+        case Number() | None | bool():
+            return as_text(value)
+        case _:
+            assert isinstance(value, str)
+    if _ONE_REFERENCE.fullmatch(value):
+        alone = f"[{value}]"
+        rendered = render_text(alone, variables={}, names=names, reading=reading)
+        if rendered != alone:
+            return rendered[1:-1]
+    return dumps_string(render_text(value, variables=variables, names=names, reading=reading))
 
 
 # --- the first pass -------------------------------------------------------------------------------------------------
@@ -154,11 +224,10 @@ class _Cut(Generic[P]):
     refers_to: frozenset[str]
 
 
-def _filled(text: str, cut: _Cut[P], names: Mapping[str, str], fill: "Callable[[P, _Results], str]") -> str:
+def _filled(text: str, cut: _Cut[P], results: "_Results", fill: "Callable[[P, _Results], str]") -> str:
     """The pieces put together, each that is not text as `fill` has it; `text` itself when no name is known."""
-    if not any(name in names for name in cut.refers_to):
+    if not any(name in results.names for name in cut.refers_to):
         return text
-    results = _Results(names)
     parts: list[str] = []
     length = 0
     for piece in cut.pieces:
@@ -169,47 +238,57 @@ def _filled(text: str, cut: _Cut[P], names: Mapping[str, str], fill: "Callable[[
     return "".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
 class _Results:
-    """The results that one text refers to, each opened at its first reference."""
+    """The results that one text may refer to."""
 
-    __slots__ = ("_names", "_opened")
-
-    def __init__(self, names: Mapping[str, str]) -> None:
-        self._names = names
-        self._opened: dict[str, _Result] = {}
+    names: Mapping[str, str]
+    reading: Reading
+    opened: "dict[str, _Result]" = field(default_factory=dict)
 
     def get(self, name: str) -> "_Result | None":
         """The result of that name; None for a name that is not known."""
-        opened = self._opened.get(name)
-        if opened is None and name in self._names:
-            opened = self._opened[name] = _Result(name, self._names[name])
+        opened = self.opened.get(name)
+        if opened is None and name in self.names:
+            opened = self.opened[name] = self.reading.open(name, self.names[name])
         return opened
 
 
 class _Result:
-    """A result that is referred to."""
+    """A result that is referred to. Each part of it is looked through once, however often it is referred to."""
 
-    __slots__ = ("_asked", "_fields", "_rows", "name", "text")
+    __slots__ = ("_available", "_fields", "_found", "_reading", "_row_texts", "_rows", "name", "text")
 
-    def __init__(self, name: str, text: str) -> None:
+    def __init__(self, name: str, text: str, reading: Reading) -> None:
         self.name = name
         self.text = text
-        self._fields: dict[str, int] | None = None
-        self._asked = False
+        self._reading = reading
+        self._fields: dict[str, int] = {}
+        self._found: Iterator[int] | None = None
+        self._available: str | None = None
+        self._row_texts: tuple[str, list[int]] | None = None
         try:
             self._rows = rows_at(text)
         except JsonError as error:
             raise self._broken(error) from None
+        reading.count(len(text) if self._rows is None else self._rows)
 
     @property
     def has_rows(self) -> bool:
         """Whether this is the result of a query, even one that returned no rows."""
         return self._rows is not None
 
+    @property
+    def has_any_row(self) -> bool:
+        """What if_rows asks."""
+        return self._rows is not None and first_row_at(self.text, self._rows) is not None
+
     def cell(self, reference: Reference) -> Cell:
         """The value of `$n` or `$n.column`, None only where that is no error."""
         try:
-            return self._column(reference.column)
+            value = self._column(reference.column)
+            self._reading.count(len(value) if isinstance(value, str) else 0)
+            return value
         except _Absent:
             if reference.optional:
                 return None
@@ -221,12 +300,15 @@ class _Result:
         """The array of rows as JSON, and where in the result each begins."""
         if self._rows is None:
             raise SubstitutionError(f"${self.name}.*: the result has no rows, only that of a query has")
-        try:
-            rows, _ = value_at(self.text, self._rows)
-            assert isinstance(rows, Nested)
-            return rows, list(elements_at(self.text, self._rows))
-        except JsonError as error:
-            raise self._broken(error) from None
+        if self._row_texts is None:
+            try:
+                rows, _ = value_at(self.text, self._rows)
+                assert isinstance(rows, Nested)
+                self._row_texts = rows, list(elements_at(self.text, self._rows))
+            except JsonError as error:
+                raise self._broken(error) from None
+        self._reading.count(len(self._row_texts[0]))  # each time: whoever asks goes through all of it
+        return self._row_texts
 
     def row(self, position: int) -> list[tuple[str, Cell]]:
         """The columns of the row at this position."""
@@ -239,6 +321,7 @@ class _Result:
 
     def columns_of_none(self) -> list[str]:
         """The names of the columns when there is no row; empty for a statement that returns none."""
+        self._reading.count(len(self.text))
         try:
             position = member_at(self.text, skip_white(self.text, 0), "columns")
             if position is None or not self.text.startswith("[", position):
@@ -273,9 +356,7 @@ class _Result:
     def _field(self, start: int, column: str) -> Cell:
         position = self._field_at(start, column)
         if position is None:
-            raise _Absent(
-                f"${self.name}.{column}: result has no field '{column}' (available: {self._available(start)})"
-            )
+            raise _Absent(f"${self.name}.{column}: result has no field '{column}' (available: {self.available(start)})")
         value, _ = value_at(self.text, position)
         if value is None:
             where = f"field '{column}' is NULL" if self._rows is None else f"column '{column}' of first row is NULL"
@@ -283,24 +364,31 @@ class _Result:
         return value
 
     def _field_at(self, start: int, column: str) -> int | None:
-        """Where a field's value is. The first time it is looked for; whoever asks again gets an index."""
-        if not self._asked:
-            self._asked = True
-            return member_at(self.text, start, column)
-        if self._fields is None:
-            members = members_at(self.text, start) if self.text.startswith("{", start) else ()
-            fields: dict[str, int] = {}
-            for key, position in members:
-                fields.setdefault(key, position)
-            self._fields = fields
+        """Where a field's value is, its first one. No more is looked through than has not been looked through before."""
+        if self._found is None:
+            self._found = self._look_through(start)
+        while column not in self._fields and next(self._found, None) is not None:
+            pass
         return self._fields.get(column)
 
-    def _available(self, start: int) -> str:
-        if not self.text.startswith("{", start):
-            return "none"
-        keys = [key for key, _ in members_at(self.text, start)]
-        shown = ", ".join(keys[:MAX_NAMED])
-        return f"{shown}, …" if len(keys) > MAX_NAMED else shown or "none"
+    def _look_through(self, start: int) -> Iterator[int]:
+        """Notes one field after the other; gives what it has gone through."""
+        before = start
+        for key, position in members_at(self.text, start) if self.text.startswith("{", start) else ():
+            self._fields.setdefault(key, position)
+            self._reading.count(position - before)
+            before = position
+            yield position
+        self._reading.count(value_at(self.text, before)[1] - before)
+
+    def available(self, start: int) -> str:
+        """The fields that there are, the first of them, for an error."""
+        if self._available is None:
+            members = members_at(self.text, start) if self.text.startswith("{", start) else iter(())
+            keys = [key for key, _ in islice(members, MAX_NAMED + 1)]
+            shown = ", ".join(keys[:MAX_NAMED])
+            self._available = f"{shown}, …" if len(keys) > MAX_NAMED else shown or "none"
+        return self._available
 
     def _broken(self, error: JsonError) -> SubstitutionError:
         return SubstitutionError(f"${self.name}: the result is not valid JSON ({error})")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
+from typing import Final
+
+AT_ONCE: Final = 500
+"""Timers acted on in one go, a few milliseconds: as many rows as go into one statement."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -14,6 +18,8 @@ class Timer:
     key: int
     step: str
     cause: str = field(compare=False)
+    schedule: tuple[str, str] | None = field(default=None, compare=False)
+    """Cron expression and time zone whose tick it is."""
 
 
 class Timers:
@@ -43,9 +49,9 @@ class Timers:
         return self._heap[0].due_us if self._heap else None
 
     def take_due(self, now_us: int) -> list[Timer]:
-        """Takes out all that are due at `now_us`, earliest first."""
+        """Takes out those that are due at `now_us`, earliest first, at most `AT_ONCE`."""
         due: list[Timer] = []
-        while (next_us := self.next_due_us()) is not None and next_us <= now_us:
+        while len(due) < AT_ONCE and (next_us := self.next_due_us()) is not None and next_us <= now_us:
             timer = heapq.heappop(self._heap)
             del self._live[timer.key, timer.step]
             due.append(timer)

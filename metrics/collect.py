@@ -132,6 +132,7 @@ class Metrics(Collector):
         self.unconfirmed_bytes = Tally(names.UNCONFIRMED_BYTES)
         self.recovered = Tally(names.RECOVERED)
         self.quarantined = Tally(names.QUARANTINED)
+        self.removed = Tally(names.REMOVED)
         self.event_loop_lag_seconds = Histogram(names.EVENT_LOOP_LAG_SECONDS)
 
     def collect(self) -> Iterator[Family]:

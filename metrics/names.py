@@ -36,6 +36,7 @@ EVENT_KINDS: Final = ("start", "signal", "cancellation", "release", "completion"
 CONNECTION_STATES: Final = ("idle", "busy", "connecting")
 WAL_STATUSES: Final = ("reserved", "extended", "unreserved", "lost")
 RECOVERIES: Final = ("stream", "scan")
+REMOVALS: Final = ("instance", "history")
 
 LATENCY_BUCKETS: Final = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 DURATION_BUCKETS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400, 604800)
@@ -258,6 +259,12 @@ QUARANTINED: Final = _counter(
     "walflow_quarantined",
     "Instances set aside because an event of theirs could not be folded.",
     "Above 0: df.instances.quarantined says why. Report it; a row in df.releases lets the instance go on.",
+)
+REMOVED: Final = _counter(
+    "walflow_removed",
+    "What upkeep removed: finished instances after their retention, rows of early iterations of running loops.",
+    "Flat while finished instances are older than retention: docs/upkeep.md tells what keeps them.",
+    what=REMOVALS,
 )
 EVENT_LOOP_LAG_SECONDS: Final = _histogram(
     "walflow_event_loop_lag_seconds",

@@ -61,6 +61,10 @@ create table df.migrations (
   applied_at timestamptz not null default clock_timestamp(),
   applied_by name not null default current_user
 )"""
+LOCK_TIMEOUT_SECONDS: Final = 30
+"""How long a migration waits for a table that somebody uses."""
+_BUSY: Final = "Nothing was changed. A long transaction uses a table of df: end it, and run walflow migrate again."
+_FAULT: Final = "Nothing was changed. This is a fault of walflow: please report it."
 _COMMENT: Final = "comment on table df.migrations is 'What walflow migrate has applied; whoever migrates locks it.'"
 
 
@@ -273,7 +277,7 @@ def _operators_schema(connection: Connection, wanted: str | None) -> str:
         there = _value(
             connection,
             """
-            select count(*) = 7
+            select count(*) = 8
               from pg_operator o
               join pg_proc p on p.oid = o.oprcode
              where o.oprnamespace = to_regnamespace('public') and p.pronamespace = to_regnamespace('df')
@@ -329,6 +333,8 @@ def _bootstrap(script: _Script) -> None:
         script.run(_CREATE_TABLE)
         script.run(_COMMENT)
     script.run("lock table df.migrations in access exclusive mode")
+    # whoever waits for a table makes all others wait for it, too
+    script.run(f"set local lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
 
 
 def _apply(script: _Script, migration: Migration) -> None:
@@ -340,10 +346,11 @@ def _apply(script: _Script, migration: Migration) -> None:
         position = error.diag.statement_position
         before = f"-- {migration.file_name}\n{migration.text}"[: int(position)] if position is not None else None
         line = None if before is None else before.count("\n")
+        busy = isinstance(error, psycopg.errors.LockNotAvailable)
         raise MigrationFailed(
             f"{migration.file_name}{'' if line is None else f', line {line}'}: "
             f"{error.diag.message_primary or error} ({error.sqlstate})",
-            error.diag.message_hint or "Nothing was changed. This is a fault of walflow: please report it.",
+            error.diag.message_hint or (_BUSY if busy else _FAULT),
             number=migration.number,
             line=line,
         ) from error

@@ -6,7 +6,7 @@ declare
   v_operator record;
   v_there    oid;
 begin
-  if to_regprocedure('df.loop_forever(text)') is null then
+  if to_regprocedure('df.with_undo(text,text)') is null then
     return;  -- an upgrade that was told to stop before the builders
   end if;
   for v_operator in
@@ -16,7 +16,8 @@ begin
            ('|', 'race', true, 'both at once, the first to end wins'),
            ('?>', 'if_then', true, 'if it holds, then'),
            ('!>', 'if_else', true, 'and if not, else'),
-           ('@>', 'loop_forever', false, 'again and again')
+           ('@>', 'loop_forever', false, 'again and again'),
+           ('<~', 'with_undo', true, 'and how to undo it')
   loop
     v_there := to_regoperator(format('%I.%s(%s,text)', v_schema, v_operator.column1,
                                      case when v_operator.column3 then 'text' else 'none' end));

@@ -13,7 +13,7 @@ _COMMAND: Final = ("owner", "instance_id", "instance_key", "reason", "sent_by", 
 PUBLISHED: Final[Mapping[str, Sequence[str]]] = {
     "df.instances": (
         *("key", "submitter", "id", "graph", "label", "input", "vars", "database"),
-        *("parent_key", "parent_step", "event_id", "recorded_at"),
+        *("parent_key", "parent_step", "status", "event_id", "recorded_at"),
     ),
     "df.signals": (
         *("owner", "instance_id", "instance_key", "name", "data", "sent_by"),

@@ -17,7 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, LiteralString, Self, TypeVar
 
@@ -203,6 +203,11 @@ class EngineProcess:
         defaults = {"listen": f"127.0.0.1:{self.port}", "log_format": "json", "log_level": "debug"}
         self.settings = {**defaults, **settings}
         self.log_path = log_path
+        self.host = "127.0.0.1"
+        """Where its HTTP endpoint is reached."""
+        self.prefix: Sequence[str] = ()
+        """A command that runs the engine in other surroundings, and becomes it (`ip netns exec`, `unshare`)."""
+        self.environment: Mapping[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def spawn(self) -> Self:
@@ -211,8 +216,8 @@ class EngineProcess:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "WALFLOW_"))}
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "engine", "run"],
-                env={**clean, **variables},
+                [*self.prefix, sys.executable, "-m", "engine", "run"],
+                env={**clean, **variables, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -295,7 +300,7 @@ class EngineProcess:
 
     def get(self, path: str, accept: str = "*/*") -> tuple[int, str]:
         """GET from its HTTP endpoint: the status code (0 when nobody answers) and the body."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers={"Accept": accept})
+        request = urllib.request.Request(f"http://{self.host}:{self.port}{path}", headers={"Accept": accept})
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
                 return answer.status, answer.read().decode()

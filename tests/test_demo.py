@@ -95,6 +95,34 @@ def test_an_interrupted_demo_leaves_nothing(directory: Path, moment: str, number
     wait_until(lambda: not living(directory), what=f"no process is left: {living(directory)}")
 
 
+INTERRUPTED_IN_A_FINALIZER = """
+import signal, sys, time
+import engine.demo.__main__ as demo
+
+class Deaf:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def perform(screen, pace):
+    Deaf()
+    print("not heard yet", flush=True)
+    time.sleep(30)
+
+demo._perform = perform
+sys.exit(demo.main(["--fast"]))
+"""
+
+
+def test_an_interrupt_that_python_cannot_raise_comes_again() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IN_A_FINALIZER], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.returncode == INTERRUPTED, done.stderr
+    assert "not heard yet\n" in done.stdout
+    assert "interrupted; nothing is left behind" in done.stdout
+    assert done.stderr == ""
+
+
 def screen(*, terminal: bool = False) -> tuple[Screen, io.StringIO]:
     written = io.StringIO()
     return Screen(console=Console(file=written, width=80, highlight=False, force_terminal=terminal)), written

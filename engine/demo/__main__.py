@@ -20,6 +20,13 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 AS_IT_MUST: Final = 0
 WRONG: Final = 1
 INTERRUPTED: Final = 130
+AGAIN_SECONDS: Final = 0.05
+
+
+class Interrupted(BaseException):
+    """A signal to stop. No KeyboardInterrupt: where one has passed through an `exec`, as dataclasses do in an import, Python
+    kills itself in the end, although it was caught.
+    """
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,10 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     pace = FAST if parser.parse_args(arguments).fast else DEFAULT
     for number in SIGNALS:
         signal.signal(number, _interrupt)
+    sys.unraisablehook = _again
     screen = Screen()
     try:
         _perform(screen, pace)
-    except KeyboardInterrupt:
+    except Interrupted:
         screen.line("\ninterrupted; nothing is left behind", "bold")
         return INTERRUPTED
     return _verdict(screen)
@@ -45,7 +53,16 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     """Cleans up, whichever signal it was; further ones must not disturb that."""
     for further in SIGNALS:
         signal.signal(further, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    raise Interrupted
+
+
+def _again(ignored: sys.UnraisableHookArgs) -> None:
+    """Where Python cannot raise (a finalizer, a hook of fork) it drops the interrupt: here it comes again, a moment later."""
+    if not issubclass(ignored.exc_type, Interrupted):
+        sys.__unraisablehook__(ignored)
+        return
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
 
 
 def _perform(screen: Screen, pace: Pace) -> None:

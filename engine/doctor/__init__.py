@@ -48,6 +48,9 @@ async def _look(conn: Connection, settings: Settings, findings: list[Finding], *
     if conn.info.server_version < OLDEST_SERVER_VERSION:
         findings += await server.check_logical_decoding(conn)
         return
+    findings += await server.check_primary(conn)
+    if failed(findings):
+        return
     findings += await server.check_engine_role(conn)
     schema = await installation.check_schema(conn)
     findings += schema

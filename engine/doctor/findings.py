@@ -14,7 +14,8 @@ from psycopg import pq
 from psycopg import sql as pgsql
 from psycopg.conninfo import make_conninfo
 
-from engine.connect import Connection, connect, connect_timeout
+from cdc.network import network_options
+from engine.connect import Connection, connect, is_at_own_limit, is_full
 
 APPLICATION_NAME: Final = "walflow-cli"
 WHERE: Final[LiteralString] = "select current_database(), pg_postmaster_start_time()"
@@ -83,8 +84,9 @@ async def no_login(condition: str, setting: str, dsn: str, error: psycopg.Error)
     """Tell a server that is away, or full, from one that refuses us."""
     text = one_line(error)
     # libpq asks again, since a failed connection has no SQLSTATE; it blocks, hence the thread
-    state = await asyncio.to_thread(pq.PGconn.ping, make_conninfo(dsn, connect_timeout=connect_timeout(dsn)).encode())
-    away = state in (pq.Ping.REJECT, pq.Ping.NO_RESPONSE) or "too many clients" in text
+    state = await asyncio.to_thread(pq.PGconn.ping, make_conninfo(dsn, **network_options(dsn)).encode())
+    silent = isinstance(error, psycopg.errors.ConnectionTimeout) or state in (pq.Ping.REJECT, pq.Ping.NO_RESPONSE)
+    away = silent or is_full(text) or is_at_own_limit(text)
     repair = f"start the server, or set {setting} to one that runs" if away else f"mend {setting}, or pg_hba.conf"
     what = f"{setting}: {text}"
     return Finding(condition=condition, severity=Severity.ERROR, what=what, repair=repair, away=away, refused=not away)

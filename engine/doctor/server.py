@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final, LiteralString
 
 import psycopg
@@ -17,6 +18,7 @@ from engine.doctor.findings import (
     APPLICATION_NAME,
     WHERE,
     Finding,
+    Severity,
     fail,
     failed,
     no_login,
@@ -28,6 +30,22 @@ from engine.doctor.findings import (
 )
 
 READERS: Final = ("walflow-leader", "walflow-standby", APPLICATION_NAME)
+
+
+async def check_primary(conn: Connection) -> list[Finding]:
+    """A standby takes no writes. After a failover an address may lead to one that is about to be promoted."""
+    [standby] = await row_of(conn, "select pg_is_in_recovery()")
+    if not standby:
+        return []
+    return [
+        Finding(
+            condition="primary",
+            severity=Severity.ERROR,
+            what=f"the server at {conn.info.host}:{conn.info.port} is a standby, which takes no writes",
+            repair="set dsn to the primary: all hosts, and target_session_attrs=read-write, find it; or promote this one",
+            away=True,
+        )
+    ]
 
 
 async def check_engine_role(conn: Connection) -> list[Finding]:
@@ -85,7 +103,7 @@ async def _no_replication(settings: Settings, error: psycopg.Error) -> Finding:
     if finding.away:
         return finding
     repair = "give the role REPLICATION (alter role … replication), admit it in pg_hba.conf, or raise max_wal_senders"
-    return fail("replication", finding.what, repair)
+    return replace(finding, repair=repair)
 
 
 async def check_logical_decoding(conn: Connection) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 `AsyncConnection.execute` costs the caller three times as much processor time a step, most of what an engine spends (measured
 in bench/). So the hot path sends the prepared wrapper itself and reads the socket from the event loop; whatever is not hot
-(connecting, preparing) is done with psycopg before a `StepConnection` takes over.
+(connecting) is done with psycopg before a `LibpqConnection` takes over.
 
 The outcome is known when the server is ready again, not at the command's own completion: a deferred constraint fails after
 the rows came. So results are collected until there are no more, and an error anywhere is the answer.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import psycopg
 from psycopg import pq
@@ -23,9 +23,11 @@ from engine.errors import clip
 from engine.limits import ERROR_DETAIL_CHARACTERS, ERROR_MESSAGE_CHARACTERS
 
 WRAPPER: Final = b"walflow_step"
+NO_THREAD: Final = "can't start new thread"
+"""What Python says when the process has reached a limit: its memory's, in other words. It is no trouble of the step's."""
 CANCEL_AGAIN_SECONDS: Final = 1.0
 """Before a cancel request is sent again: one that comes before its statement has begun is lost."""
-PREPARE: Final = b"select df.step($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)"
+PREPARE: Final = b"select df.step($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13)"
 
 _FIELD = pq.DiagnosticField
 _STATUS = pq.ExecStatus
@@ -60,17 +62,51 @@ class Answer:
 Done = Callable[["StepConnection", Answer], None]
 
 
-class StepConnection:
-    """An open connection of one role. Owned by the executor's pool; `on_idle_loss` when it ends without work."""
+class StepConnection(Protocol):
+    """An open connection of one role: one statement at a time, its answer by callback. Owned by the executor's pool."""
+
+    pid: int
+    closed: bool
+    spoilt: bool
+    """A cancel request was sent: it may arrive during a later statement, so there must be none."""
+    idle_since: float
+
+    def call(self, parameters: Sequence[bytes | None], done: Done) -> None:
+        """Calls the wrapper."""
+
+    def call_checked(self, query: bytes, parameters: Sequence[bytes | None], done: Done) -> None:
+        """Calls the wrapper after a Parse of the statement, in the same round trip: several statements fail there."""
+
+    def prepare(self, done: Done) -> None:
+        """Makes the prepared wrapper (again)."""
+
+    def execute(
+        self, query: bytes, parameters: Sequence[bytes | None], done: Done, types: Sequence[int] | None = None
+    ) -> None:
+        """Runs one statement on its own, outside any transaction block. `types` are OIDs."""
+
+    def cancel(self) -> None:
+        """Asks the server to stop what runs, until it has. The connection is of no use afterwards."""
+
+    def look(self) -> None:
+        """Reads what is there; for whoever suspects that the event loop did not say so."""
+
+    def close(self) -> None: ...
+
+
+OnLoss = Callable[[StepConnection], None]
+"""Told when a connection ends without work."""
+
+
+class LibpqConnection:
+    """The one that is a connection; `on_idle_loss` when it ends without work."""
 
     __slots__ = (
         "_affected", "_columns", "_connection", "_done", "_error", "_loop", "_on_idle_loss", "_pgconn", "_pipeline", "_rows",
         "_socket", "_types", "_writing", "closed", "idle_since", "pid", "spoilt",
     )  # fmt: skip
 
-    def __init__(
-        self, connection: psycopg.AsyncConnection[Any], on_idle_loss: Callable[[StepConnection], None]
-    ) -> None:
+    def __init__(self, connection: psycopg.AsyncConnection[Any], on_idle_loss: OnLoss) -> None:
         self._connection = connection  # keeps it alive
         self._pgconn: PGconn = connection.pgconn
         self._pgconn.nonblocking = 1
@@ -84,7 +120,6 @@ class StepConnection:
         self.pid = self._pgconn.backend_pid
         self.closed = False
         self.spoilt = False
-        """A cancel request was sent: it may arrive during a later statement, so there must be none."""
         self.idle_since = self._loop.time()
         self._loop.add_reader(self._socket, self._readable)
 
@@ -98,12 +133,10 @@ class StepConnection:
     # --- sending --------------------------------------------------------------------------------------------------
 
     def call(self, parameters: Sequence[bytes | None], done: Done) -> None:
-        """Calls the wrapper."""
         self._begin(done)
         self._send(lambda: self._pgconn.send_query_prepared(WRAPPER, parameters))
 
     def call_checked(self, query: bytes, parameters: Sequence[bytes | None], done: Done) -> None:
-        """Calls the wrapper after a Parse of the statement, in the same round trip: several statements fail there."""
         self._begin(done)
         self._pipeline = True
 
@@ -116,23 +149,25 @@ class StepConnection:
         self._send(send)
 
     def prepare(self, done: Done) -> None:
-        """Makes the prepared wrapper (again)."""
         self._begin(done)
         self._send(lambda: self._pgconn.send_prepare(WRAPPER, PREPARE))
 
     def execute(
         self, query: bytes, parameters: Sequence[bytes | None], done: Done, types: Sequence[int] | None = None
     ) -> None:
-        """Runs one statement on its own, outside any transaction block. `types` are OIDs."""
         self._begin(done)
         self._send(lambda: self._pgconn.send_query_params(query, parameters, types))
 
     def cancel(self) -> None:
-        """Asks the server to stop what runs, until it has. The connection is of no use afterwards."""
         self.spoilt = True
         if not self.closed and self._done is not None:
             # from a thread, since libpq's call blocks
-            self._loop.run_in_executor(None, _cancel, self._pgconn.get_cancel())
+            try:
+                self._loop.run_in_executor(None, _cancel, self._pgconn.get_cancel())
+            except RuntimeError as error:
+                if NO_THREAD not in str(error):
+                    raise
+                raise MemoryError(str(error)) from error
             self._loop.call_later(CANCEL_AGAIN_SECONDS, self.cancel)
 
     def close(self) -> None:
@@ -173,7 +208,6 @@ class StepConnection:
     # --- receiving ------------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Reads what is there; for whoever suspects that the event loop did not say so."""
         if not self.closed:
             self._readable()
 

@@ -6,12 +6,16 @@ import asyncio
 import time
 from collections.abc import Set
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from engine.errors import LeadershipLost, WalflowError
+from cdc.network import network_options
+from engine.connect import is_full
+from engine.errors import WalflowError
+from engine.executors.driver import LibpqConnection, OnLoss, StepConnection
+from engine.store import Roles
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -24,13 +28,10 @@ OPTIONS: Final = (
 )
 """Startup options beat ALTER ROLE … SET and survive RESET ALL."""
 
-CONNECT_TIMEOUT_SECONDS: Final = 10
-TCP_USER_TIMEOUT_MS: Final = 30_000
 ENDED_SECONDS: Final = 10.0
 """How long backends that were told to end may take; a connection is tried again after that."""
 POLL_SECONDS: Final = 0.005
 
-_ROLE: Final = "select rolname, rolcanlogin from pg_catalog.pg_roles where oid = %s"
 _IS: Final = "select pg_catalog.quote_ident(current_user)::pg_catalog.regrole::pg_catalog.oid = %s"
 _OTHERS: Final = """
 select pg_catalog.count(*), pg_catalog.bool_and(pg_catalog.pg_terminate_backend(a.pid))
@@ -51,43 +52,55 @@ class LoginRefused(WalflowError):
         self.sqlstate = sqlstate
 
 
-class Login:
-    """Opens connections. `lookup` is the engine's own connection, on which roles are found by OID."""
+class NoRoom(WalflowError):
+    """The server has no connection left for anybody. A role at its own limit is not waited for."""
 
-    def __init__(self, step_dsn: str, passfile: Path | None, lookup: Connection) -> None:
+
+class Logins(Protocol):
+    """What opens connections of submitting roles."""
+
+    async def connect(self, role: int, *, end_all: bool, end: Set[int], on_idle_loss: OnLoss) -> StepConnection:
+        """A connection as `role`, after the role's other backends of ours are gone:
+        all of them with `end_all`, else those with the process ids in `end`.
+
+        Raises LoginRefused, WalflowError when it cannot be had now (NoRoom when the server is full), and LeadershipLost when
+        the engine's own connection is gone.
+        """
+
+
+class Login:
+    """The logins of a server. `lookup` is the engine's own connection, on which roles are found by OID."""
+
+    def __init__(self, step_dsn: str, passfile: Path | None, lookup: Roles) -> None:
         self._dsn = step_dsn
         self._passfile = passfile
         self._lookup = lookup
 
-    async def connect(self, role: int, *, end_all: bool, end: Set[int]) -> Connection:
-        """A connection as `role`, after the role's other backends of ours are gone:
-        all of them with `end_all`, else those with the process ids in `end`.
-
-        Raises LoginRefused, psycopg's errors, and LeadershipLost when the engine's own connection is gone.
-        """
+    async def connect(self, role: int, *, end_all: bool, end: Set[int], on_idle_loss: OnLoss) -> StepConnection:
         name = await self._name(role)
-        connection = await psycopg.AsyncConnection.connect(
-            self._conninfo(name), autocommit=True, prepare_threshold=None
-        )
         try:
-            await self._check(connection, role, name)
-            if end_all or end:
-                await _end(connection, role, end_all, sorted(end))
-        except BaseException:
-            await connection.close()
-            raise
-        return connection
+            connection = await psycopg.AsyncConnection.connect(
+                self._conninfo(name), autocommit=True, prepare_threshold=None
+            )
+            try:
+                await self._check(connection, role, name)
+                if end_all or end:
+                    await _end(connection, role, end_all, sorted(end))
+            except BaseException:
+                await connection.close()
+                raise
+        except psycopg.Error as error:
+            raise (NoRoom if is_full(str(error)) else WalflowError)(str(error)) from error
+        return LibpqConnection(connection, on_idle_loss)
 
     async def _name(self, role: int) -> str:
-        try:
-            row = await (await self._lookup.execute(_ROLE, [role])).fetchone()
-        except psycopg.OperationalError as error:
-            raise LeadershipLost(f"the engine's connection is gone: {error}") from error
-        if row is None:
+        found = await self._lookup.role(role)
+        if found is None:
             raise LoginRefused(f"the submitter, role with OID {role}, does not exist any more")
-        if not row[1]:
-            raise LoginRefused(f"the submitter, role {row[0]}, is not permitted to log in")
-        return str(row[0])
+        name, may_login = found
+        if not may_login:
+            raise LoginRefused(f"the submitter, role {name}, is not permitted to log in")
+        return name
 
     def _conninfo(self, name: str) -> str:
         given = conninfo_to_dict(self._dsn)
@@ -96,12 +109,7 @@ class Login:
             "application_name": APPLICATION_NAME,
             "options": f"{given.get('options') or ''} {OPTIONS}".strip(),
             "client_encoding": "UTF8",
-            "connect_timeout": given.get("connect_timeout") or CONNECT_TIMEOUT_SECONDS,
-            "keepalives": 1,
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
+            **network_options(self._dsn),
         }
         if self._passfile is not None:
             ours["passfile"] = str(self._passfile)

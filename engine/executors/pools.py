@@ -5,22 +5,22 @@ first connection ends the role's other backends that a walflow opened in this da
 any other is opened: from then on whatever an earlier engine had in flight has either committed or never will. The same is
 done for one backend whose connection died under a job (`suspect`): the job waits until that backend is seen gone.
 
-A connection that cannot be had is no step's failure as long as the role has others. Without any it is tried for a while, and
-then the role's jobs are refused. The engine's own connection being gone is neither: `on_lost` ends the leadership.
+A connection that cannot be had is no step's failure as long as the role has others, or the server is full. Else it is tried for
+a while, and then the role's jobs are refused. The engine's own connection being gone is neither: `on_lost` ends the leadership.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import Random
 from typing import Final, Protocol
 
 from engine.errors import LeadershipLost, WalflowError
 from engine.executors.driver import Answer, ServerError, StepConnection
-from engine.executors.login import Login, LoginRefused
+from engine.executors.login import LoginRefused, Logins, NoRoom
 from engine.limits import TRANSIENT_REPETITIONS
 
 FIRST_REST_SECONDS: Final = 0.05
@@ -30,9 +30,12 @@ IDLE_SECONDS: Final = 60.0
 """After that an idle connection is closed."""
 SWEEP_SECONDS: Final = 10.0
 LONGEST_COUNT_WITH_OTHERS: Final = 5
-"""Failures to connect that count towards the backoff while the role has other connections: it tries about once a second."""
+"""Failures to connect that count towards the backoff while the role has other connections, or the server is full: it tries
+about once a second."""
 NO_RIGHT: Final = ("42501", "42883", "3F000")
 """What making the wrapper says to a role that df was taken from."""
+JOBS_A_TURN: Final = 8
+"""Of one instance: the branches of a race that is won soon must not wait until each other race has a connection."""
 FIRST_JOBS_EVERY: Final = 4
 """Of so many connections that a role's queue is given, one goes to an instance that has not begun."""
 GRANT: Final = "select df.grant_usage(role) gives a role what it needs"
@@ -40,6 +43,9 @@ GRANT: Final = "select df.grant_usage(role) gives a role what it needs"
 
 class Job(Protocol):
     """What wants a connection. `first`: nothing of its instance ran yet. `after`: a backend that must be gone before."""
+
+    @property
+    def instance(self) -> int: ...
 
     @property
     def first(self) -> bool: ...
@@ -54,18 +60,66 @@ class Job(Protocol):
         """There will be no connection."""
 
 
+class _Turns:
+    """Jobs of instances that take turns, each instance's in order. Everything at once, however many there are."""
+
+    __slots__ = ("_count", "_jobs", "_taken")
+
+    def __init__(self) -> None:
+        self._jobs: OrderedDict[int, OrderedDict[Job, None]] = OrderedDict()
+        self._count = 0
+        self._taken = 0
+        """In the turn of the first."""
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, job: Job) -> None:
+        jobs = self._jobs.get(job.instance)
+        if jobs is None:
+            jobs = self._jobs[job.instance] = OrderedDict()
+        jobs[job] = None
+        self._count += 1
+
+    def take(self) -> Job:
+        instance, jobs = next(iter(self._jobs.items()))
+        job, _ = jobs.popitem(last=False)
+        self._count -= 1
+        self._taken += 1
+        if not jobs:
+            self._taken = 0
+            del self._jobs[instance]
+        elif self._taken >= JOBS_A_TURN:
+            self._taken = 0
+            self._jobs.move_to_end(instance)
+        return job
+
+    def remove(self, job: Job) -> None:
+        jobs = self._jobs.get(job.instance)
+        if jobs is not None and job in jobs:
+            del jobs[job]
+            self._count -= 1
+            if not jobs:
+                if next(iter(self._jobs)) == job.instance:
+                    self._taken = 0
+                del self._jobs[job.instance]
+
+    def clear(self) -> list[Job]:
+        return [self.take() for _ in range(self._count)]
+
+
 class Queue:
-    """Jobs in order, but what has begun goes before what has not, three times in four.
+    """Jobs in order, but instances take turns, and what has begun goes before what has not, three times in four.
 
     So instances in flight are few and short, whatever waits behind them: latency, memory and the states that checkpoints
-    write follow from their number. And what has not begun is not starved by loops that never end.
+    write follow from their number. And what has not begun is not starved by loops that never end, nor by a map of thousands.
     """
 
     __slots__ = ("_begun", "_first", "_turn")
 
     def __init__(self) -> None:
-        self._begun: deque[Job] = deque()
-        self._first: deque[Job] = deque()
+        self._begun = _Turns()
+        self._first = _Turns()
         self._turn = 0
 
     def __len__(self) -> int:
@@ -81,21 +135,16 @@ class Queue:
     def take(self) -> Job:
         self._turn = (self._turn + 1) % FIRST_JOBS_EVERY
         if self._first and (not self._begun or self._turn == 0):
-            return self._first.popleft()
-        return self._begun.popleft()
+            return self._first.take()
+        return self._begun.take()
 
     def remove(self, job: Job) -> None:
         """Takes a job out, if it is there."""
-        jobs = self._first if job.first else self._begun
-        if job in jobs:
-            jobs.remove(job)
+        (self._first if job.first else self._begun).remove(job)
 
     def clear(self) -> list[Job]:
         """Takes all out."""
-        jobs = [*self._begun, *self._first]
-        self._begun.clear()
-        self._first.clear()
-        return jobs
+        return [*self._begun.clear(), *self._first.clear()]
 
 
 @dataclass(slots=True, eq=False)
@@ -120,12 +169,19 @@ class Pool:
 
 
 class Pools:
-    """All of them."""
+    """All of them. `chance` is where jitter comes from."""
 
     def __init__(
-        self, login: Login, *, connections: int, per_role: int, on_lost: Callable[[LeadershipLost], None]
+        self,
+        logins: Logins,
+        *,
+        connections: int,
+        per_role: int,
+        on_lost: Callable[[LeadershipLost], None],
+        chance: Random,
     ) -> None:
-        self._login = login
+        self._logins = logins
+        self._chance = chance
         self._on_lost = on_lost
         self._connections = connections
         self._per_role = min(per_role, connections)
@@ -147,6 +203,10 @@ class Pools:
     @property
     def idle(self) -> int:
         return sum(len(pool.idle) for pool in self._pools.values())
+
+    def idle_backends(self) -> list[int]:
+        """Process ids of the backends that have answered all that they were given."""
+        return [connection.pid for pool in self._pools.values() for connection in pool.idle]
 
     @property
     def roles(self) -> int:
@@ -267,8 +327,12 @@ class Pools:
     async def _open(self, pool: Pool) -> None:
         suspects = frozenset(pool.suspects)
         try:
-            opened = await self._login.connect(pool.role, end_all=not pool.ended, end=suspects)
-            connection = StepConnection(opened, lambda lost: self._lost_idle(pool, lost))
+            connection = await self._logins.connect(
+                pool.role,
+                end_all=not pool.ended,
+                end=suspects,
+                on_idle_loss=lambda lost: self._lost_idle(pool, lost),
+            )
             await self._prepare(connection)
         except LoginRefused as error:
             self._not_opened(pool)
@@ -276,6 +340,9 @@ class Pools:
         except LeadershipLost as error:
             self._not_opened(pool)
             self._on_lost(error)
+        except NoRoom as error:
+            self._not_opened(pool)
+            self._rest(pool, ServerError(sqlstate="53300", message=str(error)), for_ever=True)
         except Exception as error:
             self._not_opened(pool)
             self._rest(pool, ServerError(sqlstate="08001", message=f"connecting as the submitter failed: {error}"))
@@ -290,11 +357,17 @@ class Pools:
             self._cleared(pool, suspects)
             pool.idle.append(connection)
             self._pump(pool)
+            if self._closed:  # while it was being opened
+                connection.close()
 
     async def _prepare(self, connection: StepConnection) -> None:
         prepared: asyncio.Future[Answer] = self._loop.create_future()
         connection.prepare(lambda _, answer: prepared.set_result(answer))
-        error = (await prepared).error
+        try:
+            error = (await prepared).error
+        except asyncio.CancelledError:
+            connection.close()
+            raise
         if error is not None:
             connection.close()
             if error.sqlstate in NO_RIGHT:
@@ -319,22 +392,23 @@ class Pools:
             pool.idle.remove(connection)
         self._size -= 1
 
-    def _rest(self, pool: Pool, why: ServerError) -> None:
+    def _rest(self, pool: Pool, why: ServerError, *, for_ever: bool = False) -> None:
         """No connection to be had: later again, and after as many times as a step is repeated its jobs are refused.
 
-        Several that were tried at once are one try. While the role has other connections, its jobs wait for those.
+        Several that were tried at once are one try. While the role has other connections, its jobs wait for those; when the
+        server is full, for as long as it takes.
         """
         if pool.resting:
             return
         pool.failures += 1
-        if pool.busy or pool.idle:
+        if pool.busy or pool.idle or for_ever:
             pool.failures = min(pool.failures, LONGEST_COUNT_WITH_OTHERS)
         if pool.failures > TRANSIENT_REPETITIONS:
             pool.failures = 0
             self._refuse_all(pool, why)
             return
         pool.resting = True
-        self._loop.call_later(rest_seconds(pool.failures), self._rested, pool)
+        self._loop.call_later(self.rest_seconds(pool.failures), self._rested, pool)
 
     def _rested(self, pool: Pool) -> None:
         pool.resting = False
@@ -357,8 +431,7 @@ class Pools:
                 self._size -= 1
         self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
-
-def rest_seconds(repetition: int) -> float:
-    """Exponential backoff with jitter: between half of the step and all of it."""
-    whole = min(LONGEST_REST_SECONDS, FIRST_REST_SECONDS * 2 ** (repetition - 1))
-    return float(whole * random.uniform(0.5, 1.0))
+    def rest_seconds(self, repetition: int) -> float:
+        """Exponential backoff with jitter: between half of the step and all of it."""
+        whole = min(LONGEST_REST_SECONDS, FIRST_REST_SECONDS * 2 ** (repetition - 1))
+        return float(whole * self._chance.uniform(0.5, 1.0))

@@ -23,21 +23,23 @@ import json
 from collections.abc import Callable
 from typing import Final, Literal
 
-from engine.book import Live
 from engine.effects import CancelStep, Execute
 from engine.errors import Failure, Fenced, MachineError
 from engine.events import Outcome
 from engine.executors.driver import Answer, ServerError, StepConnection
-from engine.executors.pools import Pools, rest_seconds
-from engine.executors.recorder import Record, Recorder
+from engine.executors.pools import Pools
+from engine.executors.recorder import Recorder
 from engine.executors.statements import (
     NO_SUCH_STATEMENT,
+    PASSED_ITS_TIME,
     SYNTAX_ERROR,
     UNIQUE_VIOLATION,
     judge,
     returns_rows,
 )
+from engine.instance import Live
 from engine.limits import TRANSIENT_REPETITIONS
+from engine.store.rows import Record
 from metrics.collect import Metrics
 
 INVISIBLE_REST_SECONDS: Final = 0.02
@@ -55,7 +57,8 @@ select case
          when exists (select from pg_catalog.unnest($2::pg_catalog.xid8[]) x
                        where not pg_catalog.pg_visible_in_snapshot(x, pg_catalog.pg_current_snapshot())) then 'invisible'
          when exists (select from df.completions c
-                       where c.run_as = df.me() and c.instance_key = $3::pg_catalog.int8 and c.step = $4 and c.attempt = 1)
+                       where c.run_as = df.me() and c.instance_key = $3::pg_catalog.int8 and c.step = $4
+                          and c.attempt = $6::pg_catalog.int4)
            then 'exists'
          else 'go'
        end,
@@ -100,6 +103,10 @@ class Step:
     def role(self) -> int:
         return self.live.subject.submitter
 
+    @property
+    def instance(self) -> int:
+        return self.live.subject.key
+
     def run(self, connection: StepConnection) -> None:
         self.phase, self.connection = "running", connection
         self.executor.began(self)
@@ -131,7 +138,7 @@ class SqlExecutor:
         self._on_fenced = on_fenced
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._steps: dict[tuple[int, str], Step] = {}
+        self._steps: dict[tuple[int, str, int], Step] = {}
         self._single: dict[bytes, None] = {}
         self._commands: dict[bytes, None] = {}
         self._sweeper = self._loop.call_later(UNANSWERED_SECONDS, self._sweep)
@@ -150,7 +157,7 @@ class SqlExecutor:
         """Runs a statement. `look`: an earlier engine may have run it."""
         step = Step(self, live, effect, xids, look=look)
         step.rows = step.query not in self._commands and returns_rows(effect.query)
-        key = live.subject.key, effect.step
+        key = live.subject.key, effect.step, effect.attempt
         if key in self._steps:
             raise MachineError(f"step {effect.step} of instance {live.key} is under way already")
         self._steps[key] = step
@@ -158,7 +165,7 @@ class SqlExecutor:
 
     def cancel(self, live: Live, effect: CancelStep, xids: tuple[int, ...]) -> None:
         """Stops a statement on the server and takes its key; whichever row is first under the key is the outcome."""
-        step = self._steps.get((live.key, effect.step))
+        step = self._steps.get((live.key, effect.step, effect.attempt))
         if step is not None:
             step.cancelled = True
             if step.phase == "queued":
@@ -172,6 +179,7 @@ class SqlExecutor:
                 run_as=live.subject.submitter,
                 key=live.key,
                 step=effect.step,
+                attempt=effect.attempt,
                 outcome="cancelled",
                 cause=effect.cause or None,
                 error='{"message": "the step was cancelled", "code": "cancelled"}',
@@ -179,9 +187,9 @@ class SqlExecutor:
             )
         )
 
-    def settled(self, key: int, step_key: str, outcome: Outcome) -> None:
+    def settled(self, key: int, step_key: str, attempt: int, outcome: Outcome) -> None:
         """A row under the step's key was folded: it is over, whatever its connection still says."""
-        step = self._steps.pop((key, step_key), None)
+        step = self._steps.pop((key, step_key, attempt), None)
         if step is None:
             return
         self._metrics.steps.inc(_kind(step), outcome)
@@ -189,9 +197,14 @@ class SqlExecutor:
             step.cancelled = True
             self._pools.withdraw(step.role, step)
 
-    def under_way(self, key: int) -> set[str]:
-        """The steps of an instance that no row has answered."""
-        return {step for of, step in self._steps if of == key}
+    def backends(self) -> list[int]:
+        """Process ids of the backends in which nothing runs but steps that no row has answered."""
+        running = [step.connection.pid for step in self._steps.values() if step.connection is not None]
+        return [*self._pools.idle_backends(), *running]
+
+    def under_way(self, key: int) -> set[tuple[str, int]]:
+        """The steps of an instance, and their attempts, that no row has answered."""
+        return {(step, attempt) for of, step, attempt in self._steps if of == key}
 
     async def stop(self, grace_seconds: float) -> None:
         """Starts nothing more, lets what runs go on for a while, then cancels it on the server: it will run again."""
@@ -239,6 +252,7 @@ class SqlExecutor:
         if step.alone:
             parameters = [
                 self._epoch, _xids(step), str(step.live.key).encode(), step.effect.step.encode(), step.live.subject.id.encode(),
+                b"%d" % step.effect.attempt,
             ]  # fmt: skip
             connection.execute(_BEFORE_ALONE, parameters, lambda c, answer: self._asked_alone(step, c, answer))
         elif step.rows or step.query in self._single:
@@ -263,6 +277,7 @@ class SqlExecutor:
             effect.cause.encode() or None,
             b"%d" % step.repetitions,
             b"%d" % self._result_bytes(),
+            b"%d" % effect.attempt,
         ]
 
     def _checked(self, step: Step, connection: StepConnection, answer: Answer) -> None:
@@ -279,7 +294,10 @@ class SqlExecutor:
             # first the suspect, then the room: the connection that is opened into it ends the suspect
             self._pools.suspect(step.role, connection.pid)
             self._pools.release(step.role, connection, keep=False)
-            self._lost(step, connection.pid, error)
+            if error is not None and error.sqlstate in PASSED_ITS_TIME:
+                self.fail(step, error)
+            else:
+                self._lost(step, connection.pid, error)
         elif error is None:
             self._pools.release(step.role, connection, keep=True)
             self._said(step, answer.rows[0][0] if answer.rows else None)
@@ -350,7 +368,7 @@ class SqlExecutor:
         why = error or ServerError(sqlstate="08006", message="the connection was lost")
         if not self._over(step) and self._may_repeat(step, why):
             step.look, step.after = True, pid
-            self._rest(step, rest_seconds(step.repetitions))
+            self._rest(step, self._pools.rest_seconds(step.repetitions))
 
     def _failed(self, step: Step, error: ServerError) -> None:
         if self._over(step):
@@ -370,7 +388,7 @@ class SqlExecutor:
                 self._again(step)
             case "transient":
                 if self._may_repeat(step, error):
-                    self._rest(step, rest_seconds(step.repetitions))
+                    self._rest(step, self._pools.rest_seconds(step.repetitions))
             case "failed":
                 self.fail(step, error)
 
@@ -403,6 +421,7 @@ class SqlExecutor:
                 run_as=step.role,
                 key=step.live.key,
                 step=step.effect.step,
+                attempt=step.effect.attempt,
                 outcome=outcome,
                 result=result,
                 error=error,
@@ -416,7 +435,7 @@ class SqlExecutor:
 
     def _over(self, step: Step) -> bool:
         """Whether a row under its key was folded meanwhile, or it was cancelled, which records its own outcome."""
-        return step.cancelled or self._steps.get((step.live.key, step.effect.step)) is not step
+        return step.cancelled or self._steps.get((step.live.key, step.effect.step, step.effect.attempt)) is not step
 
     # --- again ----------------------------------------------------------------------------------------------------------
 

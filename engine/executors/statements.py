@@ -32,6 +32,8 @@ INVALID_TERMINATION: Final = "2D000"
 UNIQUE_VIOLATION: Final = "23505"
 NO_SUCH_STATEMENT: Final = "26000"
 QUERY_CANCELED: Final = "57014"
+PASSED_ITS_TIME: Final = ("25P03", "25P04")
+"""A time-out of the role's ended the session, before the commit: it would do so each time."""
 
 _TRANSIENT: Final = frozenset({"40001", "40P01", "53300", "57P01", "57P02", "57P03"})
 

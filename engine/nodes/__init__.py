@@ -1,5 +1,43 @@
 """The kinds of nodes, a module each. Importing this package registers them all."""
 
-from engine.nodes import branch, jump, loop, parallel, race, sequence, signal, sleep, statement
+from engine.nodes import (
+    await_,
+    branch,
+    call,
+    catch,
+    child,
+    jump,
+    loop,
+    map,
+    parallel,
+    race,
+    retry,
+    schedule,
+    sequence,
+    signal,
+    sleep,
+    statement,
+    timeout,
+    undo,
+)
 
-__all__ = ["branch", "jump", "loop", "parallel", "race", "sequence", "signal", "sleep", "statement"]
+__all__ = [
+    "await_",
+    "branch",
+    "call",
+    "catch",
+    "child",
+    "jump",
+    "loop",
+    "map",
+    "parallel",
+    "race",
+    "retry",
+    "schedule",
+    "sequence",
+    "signal",
+    "sleep",
+    "statement",
+    "timeout",
+    "undo",
+]

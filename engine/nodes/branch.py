@@ -20,8 +20,6 @@ from typing import ClassVar
 from engine.errors import Failure
 from engine.frames import Done, Failed, Fold, Frame, Result, Where, entered_by, finish, framed, step_key
 from engine.graph import If, Kind, Node
-from engine.resulttext import has_rows
-from engine.truth import is_true
 from engine.values import Names
 
 
@@ -40,13 +38,13 @@ class Open(Frame):
             return self.inner
         return Where.FUTURE if self.asking else Where.PAST
 
-    def resumed(self, fold: Fold, target: int, result: Result) -> Result:
+    def resumed(self, fold: Fold, child: Frame, result: Result) -> Result:
         if isinstance(result, Frame):
             return replace(self, inner=result)
         node = fold.graph.node(self.node)
         if self.asking:
             return _asked(fold, node, self.indices, result)
-        return _ended(node, self.indices, target, result)
+        return _ended(node, self.indices, self.target, result)
 
     def children(self) -> Iterable[Frame]:
         return (self.inner,)
@@ -62,12 +60,12 @@ def enter(fold: Fold, node: Node, indices: tuple[int, ...], names: Names) -> Res
     if value is None:
         message = f"df.if_rows: no result is named '{asked}' here"
         return Failed(Failure(message, "substitution", node.number, step_key(node.number, indices)))
-    return _taken(fold, node, indices, names, has_rows(value.text))
+    return _taken(fold, node, indices, names, fold.has_rows(node, asked, value))
 
 
 def _asked(fold: Fold, node: Node, indices: tuple[int, ...], result: Result) -> Result:
     if isinstance(result, Done):
-        return _taken(fold, node, indices, result.names, is_true(result.value.text))
+        return _taken(fold, node, indices, result.names, fold.is_true(node, result.value))
     if isinstance(result, Frame):
         assert node.condition is not None
         return Open(node.number, indices, True, node.condition, result)

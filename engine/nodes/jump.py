@@ -16,17 +16,17 @@ def enter(fold: Fold, node: Node, indices: tuple[int, ...], names: Names) -> Res
     if node.spec.value is None:
         return Broke(NULL, names)
     try:
-        value = break_value(node.spec.value, fold, names)
+        value = break_value(node, node.spec.value, fold, names)
     except (SubstitutionError, JsonError) as error:
         return Failed(Failure(str(error), "substitution", node.number, step_key(node.number, indices)))
     return Broke(Value(value), names)
 
 
-def break_value(raw: str, fold: Fold, names: Names) -> str:
+def break_value(node: Node, raw: str, fold: Fold, names: Names) -> str:
     """The JSON text of a break value with its references filled in: the value if that is JSON, else a JSON string."""
     given = parse(raw)
     text = given if type(given) is str else raw
-    rendered = render_text(text, variables=fold.subject.variables, names=names)
+    rendered = fold.render(render_text, node, text, names)
     if rendered == text:
         return raw
     try:

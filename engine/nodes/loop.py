@@ -31,7 +31,6 @@ from engine.events import Completed
 from engine.frames import Broke, Done, Failed, Fold, Frame, Result, Where, entered_by, finish, framed, step_key
 from engine.graph import Kind, Loop, Node
 from engine.limits import LOOP_PAUSE_US
-from engine.truth import is_true
 from engine.values import NULL, Names, Value
 
 
@@ -64,7 +63,7 @@ class Open(Frame):
         # the condition has a higher number than the body
         return Where.FUTURE if self.phase == "body" else Where.PAST
 
-    def resumed(self, fold: Fold, target: int, result: Result) -> Result:
+    def resumed(self, fold: Fold, child: Frame, result: Result) -> Result:
         waited = self.waited or fold.waited
         if isinstance(result, Frame):
             return replace(self, inner=result, waited=waited)
@@ -98,6 +97,11 @@ class Open(Frame):
         else:
             fold.cause = self.cause
             fold.start_timer(self.pause_key(), self.due_us)
+
+    def shown(self, fold: Fold) -> dict[str, int | str]:
+        if self.phase == "pausing":
+            return {"state": "sleeping", "iteration": self.iteration, "due_us": self.due_us}
+        return {"iteration": self.iteration}
 
     def pause_key(self) -> str:
         return step_key(self.node, (*self.indices, self.iteration))
@@ -170,7 +174,7 @@ def _enter_child(fold: Fold, loop: Open, target: int) -> tuple[Result, Open]:
 def _after_body(fold: Fold, loop: Open, outcome: Result) -> Result | _Again:
     node = fold.graph.node(loop.node)
     if not isinstance(outcome, Done):
-        return _ended(node, outcome)
+        return _ended(fold, loop, outcome)
     loop = replace(loop, last=outcome.value, names=outcome.names)
     if node.condition is None:
         return _next(fold, node, loop)
@@ -181,17 +185,27 @@ def _after_body(fold: Fold, loop: Open, outcome: Result) -> Result | _Again:
 def _after_condition(fold: Fold, loop: Open, outcome: Result) -> Result | _Again:
     node = fold.graph.node(loop.node)
     if not isinstance(outcome, Done):
-        return _ended(node, outcome)
-    if not is_true(outcome.value.text):
+        return _ended(fold, loop, outcome)
+    if not fold.is_true(node, outcome.value):
+        _release(fold, loop)
         return finish(node, loop.last, outcome.names)
     return _next(fold, node, replace(loop, names=outcome.names))
 
 
-def _ended(node: Node, outcome: Result) -> Result:
-    return finish(node, outcome.value, outcome.names) if isinstance(outcome, Broke) else outcome
+def _ended(fold: Fold, loop: Open, outcome: Result) -> Result:
+    if not isinstance(outcome, Broke):
+        return outcome
+    _release(fold, loop)
+    return finish(fold.graph.node(loop.node), outcome.value, outcome.names)
+
+
+def _release(fold: Fold, loop: Open) -> None:
+    """A completed iteration owes nothing any more."""
+    fold.release(fold.scope(loop.node, (*loop.indices, loop.iteration)))
 
 
 def _next(fold: Fold, node: Node, loop: Open) -> Result | _Again:
+    _release(fold, loop)
     at_once = loop.folded == fold.number
     # a wait that began and was dropped again in one fold has waited for nothing
     due_us = loop.began_us + _distance_us(node, waited=loop.waited and not at_once)

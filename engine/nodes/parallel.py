@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from engine.frames import (
+    STOPPED,
     Broke,
     Done,
     Failed,
@@ -27,6 +28,7 @@ from engine.frames import (
     Frame,
     Outcome,
     Result,
+    Stopped,
     Where,
     composite,
     entered_by,
@@ -34,7 +36,7 @@ from engine.frames import (
     framed,
 )
 from engine.graph import Kind, Node
-from engine.values import Names
+from engine.values import Names, Value
 
 Branch = Frame | Outcome
 
@@ -56,8 +58,8 @@ class Open(Frame):
         branch = self.branches[bisect_left(self.targets, target)]
         return branch if isinstance(branch, Frame) else Where.PAST
 
-    def resumed(self, fold: Fold, target: int, result: Result) -> Result:
-        i = bisect_left(self.targets, target)  # numbers grow in branch order
+    def resumed(self, fold: Fold, child: Frame, result: Result) -> Result:
+        i = bisect_left(self.targets, child.node)  # numbers grow in branch order
         branches = (*self.branches[:i], result, *self.branches[i + 1 :])
         waiting = self.waiting - (not isinstance(result, Frame))
         if waiting and not isinstance(result, Broke):
@@ -92,12 +94,15 @@ def _settle(fold: Fold, node: Node, indices: tuple[int, ...], names: Names, bran
         return Open(node.number, indices, names, branches, node.branches, waiting)
     if failed is not None:
         return Failed(failed[1].failure.within(f"JOIN branch {failed[0]} failed: "))
+    if any(isinstance(branch, Stopped) for branch in branches):
+        return STOPPED
     value = composite(fold, node, indices, [b.value for b in branches if isinstance(b, Done)])
     return value if isinstance(value, Failed) else finish(node, value, _merged(names, branches))
 
 
 def _merged(names: Names, branches: tuple[Branch, ...]) -> Names:
+    own: dict[str, Value] = {}
     for branch in branches:
         if isinstance(branch, Done | Broke):
-            names = names.merge(branch.names)
-    return names
+            own.update(branch.names.own)
+    return names.merge(Names(own))

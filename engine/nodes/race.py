@@ -5,10 +5,11 @@ state          event                           becomes
 =============  ==============================  =========================================
 begins                                         branches entered in order, until one ends at once
 open           a branch ends                   the others abandoned; ended as that branch did
+abandoned      a branch cannot go on           the others may still complete it
 =============  ==============================  =========================================
 
 The order of the log decides, so there is one answer before and after a crash. The winner does not wait for the losers'
-keys; the instance's end does.
+keys; the instance's end does, and for what they owed to be undone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from engine.frames import Done, Failed, Fold, Frame, Outcome, Result, Where, entered_by, finish, framed
+from engine.frames import Done, Failed, Fold, Frame, Outcome, Result, Stopped, Where, entered_by, finish, framed
 from engine.graph import Kind, Node
 from engine.values import Names
 
@@ -33,15 +34,19 @@ class Open(Frame):
     targets: tuple[int, ...]
 
     def child(self, target: int, indices: tuple[int, ...]) -> Frame | Where:
-        return self.branches[bisect_left(self.targets, target)]
+        i = bisect_left(self.targets, target)
+        return self.branches[i] if self.targets[i : i + 1] == (target,) else Where.PAST
 
-    def resumed(self, fold: Fold, target: int, result: Result) -> Result:
-        i = bisect_left(self.targets, target)  # numbers grow in branch order
+    def resumed(self, fold: Fold, child: Frame, result: Result) -> Result:
+        i = bisect_left(self.targets, child.node)  # numbers grow in branch order
         if isinstance(result, Frame):
             return replace(self, branches=(*self.branches[:i], result, *self.branches[i + 1 :]))
-        for loser in self.branches[:i] + self.branches[i + 1 :]:
-            loser.abandon(fold)
-        return _won(fold.graph.node(self.node), i + 1, result)
+        node = fold.graph.node(self.node)
+        others = self.branches[:i] + self.branches[i + 1 :]
+        if isinstance(result, Stopped) and others:
+            return replace(self, branches=others, targets=self.targets[:i] + self.targets[i + 1 :])
+        _lose(fold, node, others)
+        return _won(node, i + 1, result)
 
     def children(self) -> Iterable[Frame]:
         return self.branches
@@ -53,11 +58,16 @@ def enter(fold: Fold, node: Node, indices: tuple[int, ...], names: Names) -> Res
     for i, target in enumerate(node.branches, 1):
         result = fold.enter(target, indices, names)
         if not isinstance(result, Frame):
-            for loser in branches:
-                loser.abandon(fold)
+            _lose(fold, node, tuple(branches))
             return _won(node, i, result)
         branches.append(result)
     return Open(node.number, indices, tuple(branches), node.branches)
+
+
+def _lose(fold: Fold, node: Node, branches: tuple[Frame, ...]) -> None:
+    for loser in branches:
+        loser.abandon(fold)
+        fold.lost(loser.node, loser.indices, node)
 
 
 def _won(node: Node, branch: int, outcome: Outcome) -> Outcome:

@@ -36,7 +36,7 @@ class At(Frame):
         # pre-order: what stands before the current item has a smaller number
         return Where.PAST if target < here else Where.FUTURE
 
-    def resumed(self, fold: Fold, target: int, result: Result) -> Result:
+    def resumed(self, fold: Fold, child: Frame, result: Result) -> Result:
         if isinstance(result, Frame):
             return At(self.node, self.indices, self.place, result)
         items = fold.graph.chain(self.node)

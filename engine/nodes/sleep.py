@@ -45,6 +45,9 @@ class Sleeping(Frame):
     def abandon(self, fold: Fold) -> None:
         fold.drop_timer(step_key(self.node, self.indices))
 
+    def shown(self, fold: Fold) -> dict[str, int | str]:
+        return {"state": "sleeping", "due_us": self.due_us}
+
     def outstanding(self, fold: Fold) -> None:
         fold.cause = self.cause
         fold.start_timer(step_key(self.node, self.indices), self.due_us)
@@ -68,8 +71,8 @@ def _due_us(fold: Fold, node: Node, names: Names) -> int:
     if spec.seconds is not None:
         return fold.at_us + round(spec.seconds * 1_000_000)
     if spec.until is not None:
-        return max(fold.at_us, parse_time_us(render_text(spec.until, variables=fold.subject.variables, names=names)))
-    seconds = parse_seconds(render_text(spec.text or "", variables=fold.subject.variables, names=names))
+        return max(fold.at_us, parse_time_us(fold.render(render_text, node, spec.until, names)))
+    seconds = parse_seconds(fold.render(render_text, node, spec.text or "", names))
     if seconds > LONGEST_WAIT_SECONDS:
         raise DurationError(f"a sleep of {seconds} seconds is too long")
     return fold.at_us + round(seconds * 1_000_000)

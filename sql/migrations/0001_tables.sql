@@ -34,14 +34,13 @@ begin atomic
 end;
 comment on function df.my_role_keys() is 'api: the OIDs of all roles whose privileges the caller has, as the keys of an object';
 
--- Time-ordered (index locality), 48 bits of milliseconds and 96 random bits.
+-- Time-ordered (index locality), 48 bits of milliseconds and 90 random bits: of a uuid's first 96, six are always the same.
 create function df.new_id()
   returns text
   language sql volatile parallel safe
 begin atomic
   select pg_catalog.lpad(pg_catalog.to_hex((extract(epoch from pg_catalog.clock_timestamp()) * 1000)::bigint), 12, '0')
-      || pg_catalog.left(pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', ''), 8)
-      || pg_catalog.right(pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', ''), 16);
+      || pg_catalog.left(pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', ''), 24);
 end;
 comment on function df.new_id() is 'api: a new instance id';
 
@@ -54,7 +53,6 @@ comment on table df.settings is 'Limits and switches that the database itself en
 insert into df.settings (name, value, description) values
   ('result_bytes',           '1048576',  'largest result of a step, bytes of JSON'),
   ('composite_result_bytes', '16777216', 'largest array of results of a JOIN, bytes of JSON'),
-  ('input_bytes',            '16777216', 'largest graph, input or signal, bytes; above 16 MB the tables themselves refuse'),
   ('superuser_instances',    'off',      'may superusers start workflows (their steps run as superuser)'),
   ('loop_iterations',        '0',        'iterations after which a loop fails; 0: no limit'),
   ('list_limit',             '1000',     'largest page of df.list_instances');
@@ -78,14 +76,16 @@ create table df.instances (
   parent_key   bigint,
   parent_step  text,
   parent_id    text,
+  cause        uuid,
   status       text not null default 'pending',
   quarantined  text,
+  pruned       bigint,
   result       json,
   error        json,
   started_at   timestamptz,
   finished_at  timestamptz,
   updated_at   timestamptz,
-  event_id     uuid not null default gen_random_uuid(),
+  event_id     uuid not null,  -- by trigger: as a default as well it would be made twice
   recorded_at  timestamptz not null default clock_timestamp(),
   constraint instances_are_named_within_their_submitter primary key (submitted_by, id),
   constraint instance_keys_are_unique unique (key),
@@ -96,6 +96,9 @@ create table df.instances (
   constraint snapshots_of_variables_fit check (octet_length(vars::text) <= 16777216)
 ) with (fillfactor = 70);
 comment on table df.instances is 'One row starts a workflow.';
+comment on column df.instances.pruned is 'How many rows of the history of early iterations were removed; null: none.';
+comment on column df.instances.cause is 'Of a child: the event_id of the row that made its parent start it.';
+create index children_of on df.instances (submitted_by, parent_key) where parent_key is not null;
 
 create table df.signals (
   owner        oid not null,
@@ -105,6 +108,7 @@ create table df.signals (
   data         json not null default '{}',
   sent_by      oid not null default df.me(),
   folded       boolean not null default false,
+  taken_by     text,
   event_id     uuid not null default gen_random_uuid(),
   recorded_at  timestamptz not null default clock_timestamp(),
   constraint signals_are_events primary key (owner, event_id),
@@ -112,6 +116,7 @@ create table df.signals (
   constraint signal_data_fits check (octet_length(data::text) <= 16777216)
 ) with (fillfactor = 80);
 comment on table df.signals is 'One row delivers a signal to an instance.';
+comment on column df.signals.taken_by is 'The step of the wait that took it; null while it is buffered.';
 
 create table df.cancellations (
   owner        oid not null,
@@ -177,12 +182,14 @@ create table df.waits (
   owner        oid not null,
   waiter_key   bigint not null,
   waiter_step  text not null,
+  cause        uuid,
   folded       boolean not null default false,
   event_id     uuid not null default gen_random_uuid(),
   recorded_at  timestamptz not null default clock_timestamp(),
   constraint a_step_waits_once primary key (waiter_key, waiter_step)
-);
-comment on table df.waits is 'Instance waiter_key waits for instance instance_key.';
+) with (fillfactor = 80);
+comment on table df.waits is 'Step waiter_step of instance waiter_key waits for instance instance_key, which is the owner''s.';
+create index waits_for on df.waits (instance_key);
 
 create table df.heartbeats (
   epoch       bigint not null,
@@ -228,9 +235,18 @@ create table df.checkpoint (
   slot_generation   bigint not null default 0,
   scanning          boolean not null default false,
   installation      uuid not null default gen_random_uuid(),
-  written_at        timestamptz not null default now()
+  written_at        timestamptz not null default now(),
+  started_total     bigint not null default 0,
+  completed_total   bigint not null default 0,
+  failed_total      bigint not null default 0,
+  cancelled_total   bigint not null default 0,
+  executions_total  bigint not null default 0,
+  events_total      bigint not null default 0,
+  backlog           json not null default '[]'
 ) with (fillfactor = 10);
 comment on table df.checkpoint is 'Up to where the log is folded into df.states, for which slot, by which engine.';
+comment on column df.checkpoint.backlog is
+  'Of each submitter whose starts wait for admission [submitter, after, last, count]: their keys lie above after, up to last.';
 insert into df.checkpoint (epoch) values (0);
 
 create table df.states (
@@ -240,6 +256,9 @@ create table df.states (
   wake_at      timestamptz
 ) with (fillfactor = 50);
 comment on table df.states is 'The machine''s state of each unfinished instance as of df.checkpoint.lsn.';
+comment on column df.states.wake_at is
+  'Of an instance that only waits, and not for a moment: when its next timer is due (infinity: it has none); it need not be in memory before. Else null.';
+create index sleepers on df.states (wake_at) where wake_at is not null;
 
 create table df.inbox (
   instance_key bigint not null,

@@ -20,11 +20,10 @@ begin atomic
 end;
 comment on function df.is_node(text) is 'api: is a text meant as a graph node (and not as SQL)';
 
--- One row a node type. To add a type: its row, and the check of its query in df.node_query_flaw.
---   available  false: known by name, refused in this version
+-- One row a node type. To add a type: its row, and the check of its query in df.node_options_flaw.
 --   needs, may children: L left_node, R right_node, C condition_node, E extra_nodes (which only come after an R)
 --   query      none, text (SQL), options (a JSON object), duration, none|options (either may be)
---   repeats    runs children more than once: adds an index to step keys
+--   repeats    children that run more than once: each adds an index to step keys
 --   opens      children in which a BREAK may stand
 --   closes     children out of which no BREAK reaches a loop around this node
 create function df.node_rules()
@@ -33,26 +32,26 @@ create function df.node_rules()
 begin atomic
   select pg_catalog.jsonb_object_agg(r.node_type, pg_catalog.to_jsonb(r))
     from (values
-      ( 1, 'SQL',            true,  '',   '',   'text',         false, '',   ''),
-      ( 2, 'THEN',           true,  'LR', '',   'none',         false, '',   ''),
-      ( 3, 'JOIN',           true,  'L',  'RE', 'none',         false, '',   ''),
-      ( 4, 'RACE',           true,  'LR', 'E',  'none',         false, '',   ''),
-      ( 5, 'IF',             true,  'LR', 'C',  'none|options', false, '',   ''),
-      ( 6, 'LOOP',           true,  'L',  'C',  'none|options', true,  'LC', ''),
-      ( 7, 'BREAK',          true,  '',   '',   'none|options', false, '',   ''),
-      ( 8, 'SLEEP',          true,  '',   '',   'duration',     false, '',   ''),
-      ( 9, 'SIGNAL',         true,  '',   '',   'options',      false, '',   ''),
-      (10, 'WAIT_SCHEDULE',  false, '',   '',   'options',      false, '',   ''),
-      (11, 'HTTP',           false, '',   '',   'options',      false, '',   ''),
-      (12, 'HTTP_MULTIPART', false, '',   '',   'options',      false, '',   ''),
-      (13, 'CALL_CHILD',     false, 'L',  '',   'none|options', false, '',   'L'),
-      (14, 'AWAIT_INSTANCE', false, '',   '',   'options',      false, '',   ''),
-      (15, 'MAP',            false, 'R',  'L',  'none|options', true,  '',   'R'),
-      (16, 'RETRY',          false, 'L',  '',   'options',      true,  '',   ''),
-      (17, 'TIMEOUT',        false, 'L',  '',   'options',      false, '',   ''),
-      (18, 'CATCH',          false, 'LR', '',   'none',         false, '',   ''),
-      (19, 'UNDO',           false, 'LR', '',   'none',         false, '',   'R')
-    ) as r(ordinal, node_type, available, needs, may, query, repeats, opens, closes);
+      ( 1, 'SQL',            '',   '',   'text',         '',   '',   ''),
+      ( 2, 'THEN',           'LR', '',   'none',         '',   '',   ''),
+      ( 3, 'JOIN',           'L',  'RE', 'none',         '',   '',   ''),
+      ( 4, 'RACE',           'LR', 'E',  'none',         '',   '',   ''),
+      ( 5, 'IF',             'LR', 'C',  'none|options', '',   '',   ''),
+      ( 6, 'LOOP',           'L',  'C',  'none|options', 'LC', 'LC', ''),
+      ( 7, 'BREAK',          '',   '',   'none|options', '',   '',   ''),
+      ( 8, 'SLEEP',          '',   '',   'duration',     '',   '',   ''),
+      ( 9, 'SIGNAL',         '',   '',   'options',      '',   '',   ''),
+      (10, 'WAIT_SCHEDULE',  '',   '',   'options',      '',   '',   ''),
+      (11, 'HTTP',           '',   '',   'options',      '',   '',   ''),
+      (12, 'HTTP_MULTIPART', '',   '',   'options',      '',   '',   ''),
+      (13, 'CALL_CHILD',     'L',  '',   'none|options', '',   '',   'L'),
+      (14, 'AWAIT_INSTANCE', '',   '',   'options',      '',   '',   ''),
+      (15, 'MAP',            'R',  'L',  'options',      'R',  '',   'R'),
+      (16, 'RETRY',          'L',  '',   'options',      'L',  '',   ''),
+      (17, 'TIMEOUT',        'L',  '',   'options',      '',   '',   ''),
+      (18, 'CATCH',          'LR', '',   'none',         '',   '',   ''),
+      (19, 'UNDO',           'LR', '',   'none',         '',   '',   'R')
+    ) as r(ordinal, node_type, needs, may, query, repeats, opens, closes);
 end;
 comment on function df.node_rules() is 'api: the node types and what each may hold';
 
@@ -143,8 +142,232 @@ end
 $$;
 comment on function df.may_be_seconds(text) is 'api: is an option of a graph node absent or a number of seconds';
 
--- What is wrong with the query of a node whose query is a JSON object; null when nothing is.
-create function df.node_options_flaw(p_type text, p_query text)
+-- The numbers of one field of a cron expression: `*`, `a` or `a-b`, each with `/step`, in a list; null when it is not valid.
+-- `a/step` goes on to the end, and a range may go past it (`22-2`, `fri-mon`). Names stand for the numbers from the lowest on.
+create function df.cron_numbers(p_field text, p_low integer, p_high integer, p_names text[] default '{}')
+  returns integer[]
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+declare
+  c_size  constant integer := p_high - p_low + 1;
+  v_found integer[] := '{}';
+  v_term  text;
+  v_read  text[];
+  v_ends  integer[];
+  v_step  integer;
+begin
+  foreach v_term in array string_to_array(p_field, ',') loop
+    v_read := regexp_match(v_term, '^(\*|[0-9]{1,2}|[A-Za-z]{3})(?:-([0-9]{1,2}|[A-Za-z]{3}))?(?:/([0-9]{1,4}))?$');
+    v_step := coalesce(v_read[3]::integer, 1);
+    if v_read is null or v_step = 0 or v_read[1] = '*' and v_read[2] is not null then
+      return null;
+    end if;
+    v_ends := '{}';
+    for v_end in 1 .. 2 loop
+      v_ends[v_end] := case
+        when v_read[v_end] = '*' then p_low
+        when v_read[v_end] >= 'A' collate "C" then array_position(p_names, lower(v_read[v_end] collate "C")) + p_low - 1
+        when v_read[v_end]::integer = 7 and p_names[1] = 'sun' then 0
+        when v_read[v_end]::integer between p_low and p_high then v_read[v_end]::integer
+      end;
+    end loop;
+    if v_read[2] is null then
+      v_ends[2] := case when v_read[1] = '*' or v_read[3] is not null then p_high else v_ends[1] end;
+    end if;
+    if v_ends[1] is null or v_ends[2] is null then
+      return null;
+    end if;
+    for v_number in v_ends[1] .. v_ends[2] + case when v_ends[2] < v_ends[1] then c_size else 0 end by v_step loop
+      v_found[cardinality(v_found) + 1] := (v_number - p_low) % c_size + p_low;
+    end loop;
+  end loop;
+  return v_found;
+end
+$$;
+comment on function df.cron_numbers(text, integer, integer, text[]) is 'api: the numbers of a field of a cron expression';
+
+-- What is wrong with a cron expression; null when nothing is. engine/schedule.py says what expressions mean.
+create function df.cron_flaw(p_text text)
+  returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+declare
+  c_shown constant text := left(p_text, 60);
+  c_days  constant integer[] := '{31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}';
+  v_parts text[] := regexp_split_to_array(btrim(p_text, E' \t\n\r'), '[ \t\n\r]+');
+  v_field record;
+  v_numbers integer[];
+  v_days    integer[];
+  v_months  integer[];
+begin
+  if cardinality(v_parts) = 1 then
+    v_parts := string_to_array(case lower(v_parts[1] collate "C")
+      when '@yearly' then '0 0 1 1 *'
+      when '@annually' then '0 0 1 1 *'
+      when '@monthly' then '0 0 1 * *'
+      when '@weekly' then '0 0 * * 0'
+      when '@daily' then '0 0 * * *'
+      when '@midnight' then '0 0 * * *'
+      when '@hourly' then '0 * * * *'
+    end, ' ');
+  end if;
+  if cardinality(v_parts) is distinct from 5 then
+    return format('cron_expr is neither five fields nor a macro such as @daily: ''%s''', c_shown);
+  end if;
+  for v_field in
+    values (1, 'minute', 0, 59, '{}'::text[]),
+           (2, 'hour', 0, 23, '{}'),
+           (3, 'day of the month', 1, 31, '{}'),
+           (4, 'month', 1, 12, '{jan,feb,mar,apr,may,jun,jul,aug,sep,oct,nov,dec}'),
+           (5, 'day of the week', 0, 6, '{sun,mon,tue,wed,thu,fri,sat}')
+  loop
+    v_numbers := df.cron_numbers(v_parts[v_field.column1], v_field.column3, v_field.column4, v_field.column5);
+    if v_numbers is null then
+      return format('cron_expr has no valid %s: ''%s''', v_field.column2, c_shown);
+    elsif v_field.column1 = 3 then
+      v_days := v_numbers;
+    elsif v_field.column1 = 4 then
+      v_months := v_numbers;
+    end if;
+  end loop;
+  if v_parts[5] ~ '(^|,)\*(/0*1)?(,|$)'
+    and (select min(d) from unnest(v_days) as d) > (select max(c_days[m]) from unnest(v_months) as m)
+  then
+    return format('cron_expr never comes: ''%s''', c_shown);
+  end if;
+  return null;
+end
+$$;
+comment on function df.cron_flaw(text) is 'api: what is wrong with a cron expression, null when nothing is';
+
+-- Is this a time zone as spelled in pg_timezone_names, case ignored? That view reads hundreds of files, so the server is
+-- asked for the one zone. It also knows abbreviations, which have no slash, and rules such as UTC+3, which have a digit.
+create function df.is_zone(p_text text)
+  returns boolean
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+declare
+  c_top constant text[] := '{cet,cst6cdt,cuba,eet,egypt,eire,est,est5edt,gb,gb-eire,gmt,gmt+0,gmt-0,gmt0,greenwich,hongkong,hst,'
+    'iceland,iran,israel,jamaica,japan,kwajalein,libya,met,mst,mst7mdt,navajo,nz,nz-chat,poland,portugal,prc,pst8pdt,roc,rok,'
+    'singapore,turkey,uct,universal,utc,w-su,wet,zulu}';
+  v_key text := lower(p_text collate "C");
+begin
+  if strpos(v_key, '/') = 0 and v_key <> all (c_top)
+    or strpos(v_key, '/') > 0
+       and v_key !~ '^((?!posix/|right/)[a-z][a-z_/-]*|etc/gmt([+-]?0|\+[1-9]|\+1[0-2]|-[1-9]|-1[0-4]))$'
+  then
+    return false;
+  end if;
+  perform now() at time zone p_text;
+  return true;
+exception
+  when invalid_parameter_value then
+    return false;
+end
+$$;
+comment on function df.is_zone(text) is 'api: is a text the name of a time zone';
+
+-- What is wrong with an option that must be a string and may not be empty, given as its token or null; null when nothing is.
+create function df.needed_text_flaw(p_type text, p_key text, p_token text)
+  returns text
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+begin
+  if left(p_token, 1) <> '"' then
+    return format('%s is not a string', p_key);
+  elsif p_token is null or p_token = '""' then
+    return format('%s needs %s %s', p_type, case when p_key ~ '^[aeiou]' then 'an' else 'a' end, p_key);
+  end if;
+  return null;
+end
+$$;
+comment on function df.needed_text_flaw(text, text, text) is 'api: what is wrong with an option that a graph node needs';
+
+-- Is an option of a node, given as its token or null, absent or a whole number from 1 to 10,000?
+create function df.may_be_count(p_token text)
+  returns boolean
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+begin
+  return p_token is null or p_token ~ '^[1-9][0-9]{0,8}$' and p_token::integer <= 10000;
+end
+$$;
+comment on function df.may_be_count(text) is 'api: is an option of a graph node absent or a whole number from 1 to 10000';
+
+-- What is wrong with the options of a CALL_CHILD, given by key as tokens; null when nothing is.
+create function df.call_child_flaw(p_query jsonb)
+  returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+declare
+  v_options jsonb;
+  v_keys    text[];
+  v_unknown text;
+  v_choice  record;
+  v_token   text;
+begin
+  if left(p_query ->> 'label', 1) <> '"' then
+    return 'label is not a string';
+  elsif p_query ->> 'options' is null then
+    return null;
+  elsif left(p_query ->> 'options', 1) <> '{' then
+    return 'options is not a JSON object';
+  end if;
+  select array_agg(o.key), jsonb_object_agg(o.key, o.value::text) filter (where json_typeof(o.value) <> 'null'),
+         (array_agg(o.key order by o.ordinality)
+            filter (where json_typeof(o.value) <> 'null'
+                      and o.key not in ('timeout_seconds', 'on_failure', 'inherit_vars', 'vars', 'input', 'on_parent_cancel', 'detach')))[1]
+    into v_keys, v_options, v_unknown
+    from json_each((p_query ->> 'options')::json) with ordinality as o;
+  if exists (select from unnest(v_keys) as k(key) group by k.key having count(*) > 1) then
+    return 'options has a key twice';
+  elsif v_unknown is not null then
+    return format('options has an unknown key ''%s''', left(v_unknown, 60));
+  end if;
+  v_token := v_options ->> 'timeout_seconds';
+  if not df.may_be_seconds(v_token) and not (left(v_token, 1) = '"' and df.has_reference(df.json_text(v_token))) then
+    return 'timeout_seconds is not a number of seconds from 0 to 10000000000';
+  end if;
+  for v_choice in
+    values ('on_failure', 'raise', 'return'), ('on_parent_cancel', 'cancel', 'abandon')
+  loop
+    v_token := v_options ->> v_choice.column1;
+    if left(v_token, 1) <> '"' then
+      return format('%s is not a string', v_choice.column1);
+    elsif df.json_text(v_token) not in (v_choice.column2, v_choice.column3) then
+      return format('%s is not ''%s'' or ''%s''', v_choice.column1, v_choice.column2, v_choice.column3);
+    end if;
+  end loop;
+  for v_choice in
+    values ('inherit_vars'), ('detach')
+  loop
+    if v_options ->> v_choice.column1 not in ('true', 'false') then
+      return format('%s is not true or false', v_choice.column1);
+    end if;
+  end loop;
+  if left(v_options ->> 'vars', 1) <> '{' then
+    return 'vars is not a JSON object';
+  end if;
+  return null;
+end
+$$;
+comment on function df.call_child_flaw(jsonb) is 'api: what is wrong with the options of a call of a child, null when nothing is';
+
+-- What is wrong with the query of a node whose query is a JSON object; null when nothing is. Takes the letters of the
+-- children that are there.
+create function df.node_options_flaw(p_type text, p_query text, p_has text)
   returns text
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
@@ -155,6 +378,7 @@ declare
   v_keys    text[];
   v_options jsonb;  -- key to token, nulls left out: as a token no number is too large for jsonb
   v_text    text;
+  v_wrong   text;
 begin
   begin
     v_json := p_query;
@@ -206,25 +430,101 @@ begin
         return format('until is neither an ISO 8601 time nor a reference: ''%s''', left(v_text, 60));
       end if;
     when 'SIGNAL' then
-      v_text := coalesce(v_options ->> 'signal_name', '""');
-      if left(v_text, 1) <> '"' then
-        return 'signal_name is not a string';
+      v_wrong := df.needed_text_flaw(p_type, 'signal_name', v_options ->> 'signal_name');
+      if v_wrong is not null then
+        return v_wrong;
       end if;
-      v_text := df.json_text(v_text);
-      if v_text = '' then
-        return 'SIGNAL needs a signal_name';
-      elsif octet_length(v_text) > 200 and not df.has_reference(v_text) then
+      v_text := df.json_text(v_options ->> 'signal_name');
+      if octet_length(v_text) > 200 and not df.has_reference(v_text) then
         return 'signal_name is longer than 200 bytes';
       elsif v_options ->> 'fresh' not in ('true', 'false') then
         return 'fresh is not true or false';
       elsif not df.may_be_seconds(v_options ->> 'timeout_seconds') then
         return 'timeout_seconds is not a number of seconds from 0 to 10000000000';
       end if;
+    when 'WAIT_SCHEDULE' then
+      v_wrong := df.needed_text_flaw(p_type, 'cron_expr', v_options ->> 'cron_expr');
+      v_text := coalesce(v_options ->> 'timezone', '"UTC"');
+      if v_wrong is not null then
+        return v_wrong;
+      elsif left(v_text, 1) <> '"' then
+        return 'timezone is not a string';
+      end if;
+      v_text := df.json_text(v_options ->> 'cron_expr');
+      v_wrong := case when not df.has_reference(v_text) then df.cron_flaw(v_text) end;
+      v_text := coalesce(df.json_text(v_options ->> 'timezone'), 'UTC');
+      if v_wrong is not null then
+        return v_wrong;
+      elsif not df.has_reference(v_text) and not df.is_zone(v_text) then
+        return format('timezone ''%s'' is not known', left(v_text, 60));
+      end if;
+    when 'HTTP', 'HTTP_MULTIPART' then
+      if p_type = 'HTTP_MULTIPART' and left(v_options ->> 'parts', 1) <> '[' then
+        return 'parts is not a JSON array';
+      end if;
+      v_wrong := df.needed_text_flaw(p_type, 'url', v_options ->> 'url');
+      if v_wrong is not null then
+        return v_wrong;
+      elsif left(v_options ->> 'method', 1) <> '"' then
+        return 'method is not a string';
+      elsif left(v_options ->> 'body', 1) <> '"' then
+        return 'body is not a string';
+      elsif left(v_options ->> 'headers', 1) <> '{' then
+        return 'headers is not a JSON object';
+      elsif not df.may_be_seconds(v_options ->> 'timeout_seconds') then
+        return 'timeout_seconds is not a number of seconds from 0 to 10000000000';
+      end if;
+    when 'CALL_CHILD' then
+      return df.call_child_flaw(v_options);
+    when 'AWAIT_INSTANCE' then
+      v_wrong := df.needed_text_flaw(p_type, 'instance_id', v_options ->> 'instance_id');
+      if v_wrong is not null then
+        return v_wrong;
+      end if;
+      v_text := df.json_text(v_options ->> 'instance_id');
+      if v_text !~ '^[A-Za-z0-9~][A-Za-z0-9._:/-]*$' and not df.has_reference(v_text) then
+        return format('instance_id ''%s'' is not the id of an instance', left(v_text, 60));
+      elsif not df.may_be_seconds(v_options ->> 'timeout_seconds') then
+        return 'timeout_seconds is not a number of seconds from 0 to 10000000000';
+      end if;
+    when 'MAP' then
+      v_text := v_options ->> 'items';
+      if left(v_text, 1) <> '"' then
+        return 'items is not a string';
+      elsif v_text is null and strpos(p_has, 'L') = 0 then
+        return 'MAP needs a left_node or items';
+      elsif v_text is not null and strpos(p_has, 'L') > 0 then
+        return 'MAP with items takes no left_node';
+      end if;
+      v_wrong := case when v_text is not null then df.result_name_flaw(v_text) end;
+      if v_wrong is not null then
+        return v_wrong;
+      elsif not df.may_be_count(v_options ->> 'max_parallel') then
+        return 'max_parallel is not a whole number from 1 to 10000';
+      end if;
+    when 'RETRY' then
+      if not df.may_be_count(v_options ->> 'max_attempts') then
+        return 'max_attempts is not a whole number from 1 to 10000';
+      elsif v_options ->> 'max_attempts' is null then
+        return 'RETRY needs a max_attempts';
+      elsif not df.may_be_seconds(v_options ->> 'initial') then
+        return 'initial is not a number of seconds from 0 to 10000000000';
+      elsif not df.may_be_seconds(v_options ->> 'backoff') or (v_options ->> 'backoff')::numeric not between 1 and 1000 then
+        return 'backoff is not a number from 1 to 1000';
+      elsif not df.may_be_seconds(v_options ->> 'max_interval') then
+        return 'max_interval is not a number of seconds from 0 to 10000000000';
+      end if;
+    when 'TIMEOUT' then
+      if not df.may_be_seconds(v_options ->> 'seconds') then
+        return 'seconds is not a number of seconds from 0 to 10000000000';
+      elsif v_options ->> 'seconds' is null then
+        return 'TIMEOUT needs seconds';
+      end if;
   end case;
   return null;
 end
 $$;
-comment on function df.node_options_flaw(text, text) is 'api: what is wrong with the options of a graph node, null when nothing is';
+comment on function df.node_options_flaw(text, text, text) is 'api: what is wrong with the options of a graph node, null when nothing is';
 
 -- What is wrong with a result's name, given as a token; null when nothing is.
 create function df.result_name_flaw(p_token text)
@@ -254,7 +554,7 @@ $$;
 comment on function df.result_name_flaw(text) is 'api: what is wrong with a result''s name, given as a JSON token';
 
 -- What is wrong with a node's query, given as its decoded text or null; null when nothing is.
-create function df.node_query_flaw(p_type text, p_kind text, p_query text)
+create function df.node_query_flaw(p_type text, p_kind text, p_query text, p_has text)
   returns text
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
@@ -270,15 +570,15 @@ begin
       return format('%s takes no query', p_type);
     when p_kind = 'options' and p_query is null then
       -- what is missing is said of its options
-      return df.node_options_flaw(p_type, '{}');
+      return df.node_options_flaw(p_type, '{}', p_has);
     when p_kind like '%options' then
-      return df.node_options_flaw(p_type, p_query);
+      return df.node_options_flaw(p_type, p_query, p_has);
     when coalesce(v_trimmed, '') = '' then
       return format('%s needs a query', p_type);
     when p_kind = 'text' then
       return null;
     when df.is_node(v_trimmed) then
-      return df.node_options_flaw(p_type, v_trimmed);
+      return df.node_options_flaw(p_type, v_trimmed, p_has);
     when df.is_seconds(v_trimmed) then
       return null;
     when v_trimmed ~ '^-?[0-9.]+([eE][+-]?[0-9]+)?$' then
@@ -290,7 +590,7 @@ begin
   end case;
 end
 $$;
-comment on function df.node_query_flaw(text, text, text) is 'api: what is wrong with the query of a graph node, null when nothing is';
+comment on function df.node_query_flaw(text, text, text, text) is 'api: what is wrong with the query of a graph node, null when nothing is';
 
 -- The path of a node for messages: of more than 40 places the middle is left out.
 create function df.node_path(p_parents integer[], p_roles text[], p_node integer)
@@ -609,8 +909,7 @@ end
 $$;
 comment on function df.refuse_node(integer[], text[], integer, text) is 'api: raises the error for a bad graph node';
 
--- What is wrong with a node_type, given as its token; null when it names a type of this version.
--- Raises for a name that no version knows, because that text has no path.
+-- What is wrong with a node_type that names none, given as its token. Raises for a name, because that text has no path.
 create function df.node_type_flaw(p_token text, p_path text)
   returns text
   language plpgsql immutable
@@ -630,21 +929,19 @@ begin
   v_name := df.json_text(p_token);
   if v_name is null then
     return 'node_type has a character that text cannot hold';
-  elsif df.node_rules() ? v_name then
-    return format('node_type ''%s'' is not available in this version of walflow', v_name);
   end if;
   raise exception 'Invalid durable function: Unknown node_type ''%''. Valid types: %',
       left(v_name, 60),
       (select string_agg(r.key, ', ' order by (r.value -> 'ordinal')::integer)
-         from jsonb_each(df.node_rules()) as r
-        where (r.value -> 'available')::boolean)
+         from jsonb_each(df.node_rules()) as r)
     using errcode = 'invalid_parameter_value', detail = format('The node is %s.', p_path);
 end
 $$;
 comment on function df.node_type_flaw(text, text) is 'api: what is wrong with the type of a graph node';
 
--- Raises, with errcode 22023, unless the text is a graph that can run. Contract: LANGUAGE.md section 1.
-create function df.validate_graph(p_graph text)
+-- Raises, with errcode 22023, unless the text is a graph that can run. Contract: LANGUAGE.md section 1. `p_now` refuses also
+-- what only a later version runs.
+create function df.validate_graph(p_graph text, p_now boolean default false)
   returns void
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
@@ -664,7 +961,7 @@ declare
   v_twice_key text;
   v_kinds   text[] := '{}';
   v_depths  integer[] := '{}';
-  v_repeats integer[] := '{}';  -- repeating nodes around the node, itself included
+  v_repeats integer[] := '{}';  -- nodes around the node that repeat it
   v_breaks  text[] := '{}';     -- the letters of the children in which a BREAK may stand
   v_rule    jsonb;
   v_kind    text;
@@ -697,7 +994,7 @@ begin
       v_kind := df.json_text(v_types[v_node]);
       v_rule := c_rules -> v_kind;
     end if;
-    if v_rule is null or not (v_rule -> 'available')::boolean then
+    if v_rule is null then
       perform df.refuse_node(v_parents, v_roles, v_node,
                              df.node_type_flaw(v_types[v_node], df.node_path(v_parents, v_roles, v_node)));
     end if;
@@ -712,16 +1009,14 @@ begin
     else
       v_depths[v_node] := v_depths[v_up]
         + case when v_kind = 'THEN' and v_roles[v_node] = 'L' and v_kinds[v_up] = 'THEN' then 0 else 1 end;
-      v_repeats[v_node] := v_repeats[v_up];
+      v_repeats[v_node] := v_repeats[v_up]
+        + case when strpos(c_rules -> v_kinds[v_up] ->> 'repeats', v_roles[v_node]) > 0 then 1 else 0 end;
       v_open := strpos(v_breaks[v_up], v_roles[v_node]) > 0;
-    end if;
-    if (v_rule -> 'repeats')::boolean then
-      v_repeats[v_node] := v_repeats[v_node] + 1;
     end if;
     v_breaks[v_node] := (v_rule ->> 'opens') || case when v_open then translate('LRCX', v_rule ->> 'closes', '') else '' end;
     if v_depths[v_node] > c_max_depth then
       v_wrong := format('Graph exceeds maximum nesting depth of %s levels', c_max_depth);
-    elsif v_repeats[v_node] > c_max_repeats then
+    elsif v_repeats[v_node] >= c_max_repeats and v_rule ->> 'repeats' <> '' then
       v_wrong := format('more than %s repeating nodes around one another', c_max_repeats);
     elsif v_kind = 'BREAK' and not v_open then
       v_wrong := 'BREAK outside a loop';
@@ -753,11 +1048,14 @@ begin
     if v_text is null and not starts_with(v_query, 'none')
       or v_text is not null and (v_query <> 'text' or ltrim(v_text, E' \t\n\r') = '')
     then
-      v_wrong := coalesce(v_wrong, df.node_query_flaw(v_kind, v_query, v_text));
+      v_wrong := coalesce(v_wrong, df.node_query_flaw(v_kind, v_query, v_text, v_has));
     end if;
     v_needs := v_rule ->> 'needs';
     if translate(v_needs, v_has, '') <> '' or translate(v_has, v_needs, '') <> '' then
       v_wrong := coalesce(v_wrong, df.node_children_flaw(v_kind, v_has, v_needs, v_rule ->> 'may'));
+    end if;
+    if p_now and starts_with(v_kind, 'HTTP') then
+      v_wrong := coalesce(v_wrong, 'HTTP steps are not available in this version of walflow');
     end if;
     if v_wrong is not null then
       perform df.refuse_node(v_parents, v_roles, v_node, v_wrong);
@@ -765,7 +1063,7 @@ begin
   end loop;
 end
 $$;
-comment on function df.validate_graph(text) is 'api: raises unless a text is a graph that can run';
+comment on function df.validate_graph(text, boolean) is 'api: raises unless a text is a graph that can run';
 
 -- Each distinct graph of a statement is checked once, so that a bulk start stays cheap.
 create function df.instances_validate()
@@ -778,7 +1076,7 @@ declare
   v_graph text;
 begin
   for v_graph in select distinct n.graph from new_rows n loop
-    perform df.validate_graph(v_graph);
+    perform df.validate_graph(v_graph, p_now => true);
   end loop;
   return null;
 end

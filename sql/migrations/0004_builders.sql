@@ -52,7 +52,7 @@ end
 $$;
 comment on function df.options_node(text, text) is 'api: a graph node with options';
 
--- A number of seconds as graphs have it. Raises for what no wait can be.
+-- A number of seconds as graphs have it, to the microsecond. Raises for what no wait can be.
 create function df.seconds_text(p_seconds numeric, p_builder text, p_argument text)
   returns text
   language plpgsql immutable parallel safe
@@ -62,10 +62,11 @@ begin
   if p_seconds is null then
     raise exception 'df.%: argument % is NULL', p_builder, p_argument using errcode = 'null_value_not_allowed';
   elsif not p_seconds between 0 and 10000000000 then
-    raise exception 'df.%: argument % must be from 0 to 10000000000 seconds, not %', p_builder, p_argument, p_seconds
+    raise exception 'df.%: argument % must be from 0 to 10000000000 seconds, not %',
+        p_builder, p_argument, left(p_seconds::text, 60)
       using errcode = 'invalid_parameter_value';
   end if;
-  return trim_scale(p_seconds)::text;
+  return trim_scale(round(p_seconds, 6))::text;
 end
 $$;
 comment on function df.seconds_text(numeric, text, text) is 'api: a number of seconds as graphs have it';
@@ -218,7 +219,8 @@ declare
 begin
   perform df.not_null(name, 'as', 'name');
   if name !~ '^[A-Za-z_][A-Za-z0-9_]*$' then
-    raise exception 'df.as: result name ''%'' is not a valid identifier — must match [a-zA-Z_][a-zA-Z0-9_]*', name
+    raise exception 'df.as: result name ''%'' is not a valid identifier — must match [a-zA-Z_][a-zA-Z0-9_]*',
+        case when length(name) > 60 then left(name, 60) || '…' else name end
       using errcode = 'invalid_parameter_value';
   end if;
   if df.tail(v_node, 1) <> '}' then
@@ -374,7 +376,8 @@ as $$
 begin
   perform df.not_null(result_name, 'if_rows', 'result_name');
   if result_name !~ '^[A-Za-z_][A-Za-z0-9_]*$' then
-    raise exception 'df.if_rows: result name ''%'' is not a valid identifier — must match [a-zA-Z_][a-zA-Z0-9_]*', result_name
+    raise exception 'df.if_rows: result name ''%'' is not a valid identifier — must match [a-zA-Z_][a-zA-Z0-9_]*',
+        case when length(result_name) > 60 then left(result_name, 60) || '…' else result_name end
       using errcode = 'invalid_parameter_value';
   end if;
   return '{"node_type":"IF","left_node":' || df.as_node(then_branch, 'if_rows', 'then_branch')
@@ -491,6 +494,8 @@ begin
     return df.options_node('SLEEP', duration);
   elsif btrim(duration, E' \t\n\r') ~ '^-?[0-9]+([.][0-9]+)?$' then
     return df.options_node('SLEEP', df.seconds_text(duration::numeric, 'sleep', 'duration'));
+  elsif length(duration) > 200 then
+    perform df.refuse_argument('sleep', format('argument duration is no interval: ''%s…''', left(duration, 60)));
   end if;
   return df.options_node('SLEEP', df.interval_text(duration::interval, 'sleep', 'duration'));
 end
@@ -521,6 +526,8 @@ as $$
 begin
   if df.has_reference(until) then
     return df.options_node('SLEEP', '{"until":' || to_json(until) || '}');
+  elsif length(until) > 200 then
+    perform df.refuse_argument('sleep_until', format('argument until is no time: ''%s…''', left(until, 60)));
   end if;
   return df.sleep_until(until::timestamptz);
 end
@@ -542,3 +549,284 @@ begin
 end
 $$;
 comment on function df.wait_for_signal(text, numeric, boolean) is 'api: waits for a signal, at most so long';
+
+-- JSON without white space: jsonb prints a blank after each comma and colon.
+create function df.compact(p_json jsonb)
+  returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return regexp_replace(p_json::text, E'("(?:[^"\\\\]|\\\\.)*")|([,:]) ', E'\\1\\2', 'g');
+end
+$$;
+comment on function df.compact(jsonb) is 'api: JSON as graphs have it, without white space';
+
+-- Raises what a flaw function found, as the builder's own words.
+create function df.refuse_argument(p_builder text, p_flaw text)
+  returns void
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_flaw is not null then
+    raise exception 'df.%: %', p_builder, p_flaw using errcode = 'invalid_parameter_value';
+  end if;
+end
+$$;
+comment on function df.refuse_argument(text, text) is 'api: raises what is wrong with a builder''s argument';
+
+-- A zone as pg_timezone_names spells it. Reading that view takes milliseconds; the setting TimeZone takes a name in any case
+-- and gives it back in the right one within microseconds. What is set in here ends with the function, as its own `set` says.
+-- Not parallel safe: settings cannot change in a parallel worker.
+create function df.zone_name(p_zone text)
+  returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set timezone = 'UTC'
+as $$
+begin
+  perform set_config('timezone', p_zone, true);
+  return current_setting('timezone');
+end
+$$;
+comment on function df.zone_name(text) is 'api: a time zone, which must be one, as spelled in pg_timezone_names';
+
+create function df.wait_for_schedule(cron_expr text, timezone text default 'UTC')
+  returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_zone text := timezone;
+begin
+  perform df.not_null(cron_expr, 'wait_for_schedule', 'cron_expr');
+  perform df.not_null(timezone, 'wait_for_schedule', 'timezone');
+  if not df.has_reference(cron_expr) then
+    perform df.refuse_argument('wait_for_schedule', df.cron_flaw(cron_expr));
+  end if;
+  if not df.has_reference(timezone) then
+    if not df.is_zone(timezone) then
+      perform df.refuse_argument('wait_for_schedule', format('timezone ''%s'' is not known', left(timezone, 60)));
+    end if;
+    v_zone := df.zone_name(timezone);
+  end if;
+  return df.options_node('WAIT_SCHEDULE', '{"cron_expr":' || to_json(cron_expr) || ',"timezone":' || to_json(v_zone) || '}');
+end
+$$;
+comment on function df.wait_for_schedule(text, text) is 'api: waits for the next tick of a cron expression; the zone may be in any case';
+
+-- What HTTP requests have in common; the members that follow url and method are the builder's own.
+create function df.http_node(
+  p_builder text,
+  p_type    text,
+  p_url     text,
+  p_method  text,
+  p_content text,
+  p_headers jsonb,
+  p_seconds numeric
+)
+  returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform df.not_null(p_url, p_builder, 'url');
+  perform df.not_null(p_method, p_builder, 'method');
+  if btrim(p_url, E' \t\n\r') = '' then
+    perform df.refuse_argument(p_builder, 'argument url is empty');
+  elsif p_method !~ '^[A-Za-z]{1,20}$' and not df.has_reference(p_method) then
+    perform df.refuse_argument(p_builder, format('method ''%s'' is not a word', left(p_method, 60)));
+  elsif jsonb_typeof(p_headers) not in ('object', 'null') then
+    perform df.refuse_argument(p_builder, 'headers is not a JSON object');
+  end if;
+  return df.options_node(p_type,
+    '{"url":' || to_json(p_url) || ',"method":' || to_json(p_method) || p_content
+    || case when coalesce(p_headers, '{}') in ('{}', 'null') then '' else ',"headers":' || df.compact(p_headers) end
+    || ',"timeout_seconds":' || df.seconds_text(p_seconds, p_builder, 'timeout_seconds') || '}');
+end
+$$;
+comment on function df.http_node(text, text, text, text, text, jsonb, numeric) is 'api: a graph node that sends an HTTP request';
+
+create function df.http(
+  url             text,
+  method          text default 'POST',
+  body            text default null,
+  headers         jsonb default null,
+  timeout_seconds numeric default 30
+)
+  returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return df.http_node('http', 'HTTP', url, method, coalesce(',"body":' || to_json(body), ''), headers, timeout_seconds);
+end
+$$;
+comment on function df.http(text, text, text, jsonb, numeric) is 'api: an HTTP request';
+
+create function df.http_multipart(
+  url             text,
+  method          text default 'POST',
+  parts           jsonb default null,
+  headers         jsonb default null,
+  timeout_seconds numeric default 30
+)
+  returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_part record;
+begin
+  perform df.not_null(parts, 'http_multipart', 'parts');
+  if jsonb_typeof(parts) <> 'array' then
+    perform df.refuse_argument('http_multipart', 'parts is not a JSON array');
+  elsif jsonb_array_length(parts) = 0 then
+    perform df.refuse_argument('http_multipart', 'needs at least one part');
+  end if;
+  for v_part in
+    select p.value, p.ordinality from jsonb_array_elements(parts) with ordinality as p
+  loop
+    if jsonb_typeof(v_part.value) <> 'object'
+      or jsonb_typeof(v_part.value -> 'name') is distinct from 'string'
+      or jsonb_typeof(v_part.value -> 'data_b64') is distinct from 'string'
+      or jsonb_typeof(v_part.value -> 'filename') not in ('string', 'null')
+      or jsonb_typeof(v_part.value -> 'content_type') not in ('string', 'null')
+    then
+      perform df.refuse_argument('http_multipart',
+        format('part %s is not {"name":…,"data_b64":…}, with strings for "filename" and "content_type" if they are there',
+               v_part.ordinality));
+    end if;
+  end loop;
+  return df.http_node('http_multipart', 'HTTP_MULTIPART', url, method, ',"parts":' || df.compact(parts), headers, timeout_seconds);
+end
+$$;
+comment on function df.http_multipart(text, text, jsonb, jsonb, numeric) is 'api: an HTTP request with parts, as forms send them';
+
+create function df.call_child(graph text, label text default null, options jsonb default null)
+  returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_query constant text := concat_ws(',',
+    '"label":' || to_json(nullif(label, '')),
+    case when options not in ('{}', 'null') then '"options":' || df.compact(options) end);
+begin
+  if octet_length(label) > 1000 and not df.has_reference(label) then
+    perform df.refuse_argument('call_child', 'argument label is longer than 1000 bytes');
+  end if;
+  if options <> 'null' then
+    perform df.refuse_argument('call_child', df.call_child_flaw(jsonb_build_object('options', options::text)));
+  end if;
+  return '{"node_type":"CALL_CHILD","left_node":' || df.as_node(graph, 'call_child', 'graph')
+    || case when v_query = '' then '' else ',"query":' || to_json('{' || v_query || '}') end || '}';
+end
+$$;
+comment on function df.call_child(text, text, jsonb) is 'api: starts an instance as part of this one and waits for its end';
+
+create function df.await_instance(instance_id text, timeout_seconds numeric default null)
+  returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform df.not_null(instance_id, 'await_instance', 'instance_id');
+  if instance_id !~ '^[A-Za-z0-9~][A-Za-z0-9._:/-]*$' and not df.has_reference(instance_id) then
+    perform df.refuse_argument('await_instance', format('instance_id ''%s'' is not the id of an instance', left(instance_id, 60)));
+  end if;
+  return df.options_node('AWAIT_INSTANCE',
+    '{"instance_id":' || to_json(instance_id)
+    || case when timeout_seconds is null then ''
+            else ',"timeout_seconds":' || df.seconds_text(timeout_seconds, 'await_instance', 'timeout_seconds') end || '}');
+end
+$$;
+comment on function df.await_instance(text, numeric) is 'api: waits for the end of another instance, at most so long';
+
+create function df.map(items text, body text, max_parallel integer default 10)
+  returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform df.not_null(max_parallel, 'map', 'max_parallel');
+  if max_parallel not between 1 and 10000 then
+    perform df.refuse_argument('map', format('argument max_parallel must be from 1 to 10000, not %s', max_parallel));
+  end if;
+  if items ~ '^[A-Za-z_][A-Za-z0-9_]*$' then
+    return '{"node_type":"MAP","right_node":' || df.as_node(body, 'map', 'body')
+      || ',"query":' || to_json('{"items":"' || items || '","max_parallel":' || max_parallel || '}') || '}';
+  end if;
+  return '{"node_type":"MAP","left_node":' || df.as_node(items, 'map', 'items')
+    || ',"right_node":' || df.as_node(body, 'map', 'body')
+    || ',"query":' || to_json('{"max_parallel":' || max_parallel || '}') || '}';
+end
+$$;
+comment on function df.map(text, text, integer) is 'api: body once for each row of a step or of a named result';
+
+create function df.retry(
+  fut          text,
+  max_attempts integer,
+  initial      interval default '1 second',
+  backoff      numeric default 2,
+  max_interval interval default '5 minutes'
+)
+  returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform df.not_null(max_attempts, 'retry', 'max_attempts');
+  perform df.not_null(backoff, 'retry', 'backoff');
+  if max_attempts not between 1 and 10000 then
+    perform df.refuse_argument('retry', format('argument max_attempts must be from 1 to 10000, not %s', max_attempts));
+  elsif backoff not between 1 and 1000 then
+    perform df.refuse_argument('retry', format('argument backoff must be from 1 to 1000, not %s', left(backoff::text, 60)));
+  end if;
+  return '{"node_type":"RETRY","left_node":' || df.as_node(fut, 'retry', 'fut')
+    || ',"query":' || to_json(
+         '{"max_attempts":' || max_attempts
+         || ',"initial":' || df.interval_text(initial, 'retry', 'initial')
+         || ',"backoff":' || trim_scale(round(backoff, 6))
+         || ',"max_interval":' || df.interval_text(max_interval, 'retry', 'max_interval') || '}')
+    || '}';
+end
+$$;
+comment on function df.retry(text, integer, interval, numeric, interval) is 'api: tries a node again when it fails';
+
+create function df.timeout(fut text, after interval)
+  returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return '{"node_type":"TIMEOUT","left_node":' || df.as_node(fut, 'timeout', 'fut')
+    || ',"query":' || to_json('{"seconds":' || df.interval_text(after, 'timeout', 'after') || '}') || '}';
+end
+$$;
+comment on function df.timeout(text, interval) is 'api: a node fails when it takes longer';
+
+create function df.catch(fut text, handler text)
+  returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return '{"node_type":"CATCH","left_node":' || df.as_node(fut, 'catch', 'fut')
+    || ',"right_node":' || df.as_node(handler, 'catch', 'handler') || '}';
+end
+$$;
+comment on function df.catch(text, text) is 'api: handler runs when a node fails';
+
+create function df.with_undo(fut text, undo text)
+  returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return '{"node_type":"UNDO","left_node":' || df.as_node(fut, 'with_undo', 'fut')
+    || ',"right_node":' || df.as_node(undo, 'with_undo', 'undo') || '}';
+end
+$$;
+comment on function df.with_undo(text, text) is 'api: once a node has completed, undo is owed; operator <~';

@@ -23,7 +23,8 @@ create function df.step(
   p_shown       text,
   p_cause       uuid,
   p_repetitions integer,
-  p_limit       bigint
+  p_limit       bigint,
+  p_attempt     integer default 1
 )
   returns text
   language plpgsql
@@ -58,15 +59,18 @@ begin
     end loop;
   end if;
 
-  if p_look and exists (
-    select
-      from df.completions c
-     where c.run_as operator(pg_catalog.=) df.me()
-       and c.instance_key operator(pg_catalog.=) p_key
-       and c.step operator(pg_catalog.=) p_step
-       and c.attempt operator(pg_catalog.=) 1
-  ) then
-    return 'exists';
+  -- nested: a query locks its tables until the step's end even where its condition is not looked at
+  if p_look then
+    if exists (
+      select
+        from df.completions c
+       where c.run_as operator(pg_catalog.=) df.me()
+         and c.instance_key operator(pg_catalog.=) p_key
+         and c.step operator(pg_catalog.=) p_step
+         and c.attempt operator(pg_catalog.=) p_attempt
+    ) then
+      return 'exists';
+    end if;
   end if;
 
   v_json := pg_catalog.set_config('df.in_workflow', 'true', true);
@@ -120,9 +124,9 @@ begin
   end if;
 
   insert into df.completions (instance_key, step, attempt, outcome, result, cause, repetitions, started_at, query)
-  values (p_key, p_step, 1, 'completed', v_result::pg_catalog.json, p_cause, p_repetitions, v_started, p_shown);
+  values (p_key, p_step, p_attempt, 'completed', v_result::pg_catalog.json, p_cause, p_repetitions, v_started, p_shown);
   return 'ok';
 end
 $$;
-comment on function df.step(bigint, text, text, boolean, bigint, xid8[], boolean, text, text, uuid, integer, bigint)
+comment on function df.step(bigint, text, text, boolean, bigint, xid8[], boolean, text, text, uuid, integer, bigint, integer)
   is 'api: runs one SQL step as the current role and records its completion; called by the engine';

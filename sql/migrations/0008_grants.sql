@@ -36,6 +36,9 @@ begin
   perform df.refuse_owner(p_role);
   execute format('grant usage on schema df to %s%s', v_role, v_option);
   execute format('grant select on df.instances, df.signals, df.cancellations, df.releases, df.completions, df.vars, df.settings, df.progress, df.epoch to %s%s', v_role, v_option);
+  if to_regclass('df.nodes') is not null then
+    execute format('grant select on df.nodes to %s%s', v_role, v_option);
+  end if;
   execute format('grant insert (id, graph, label, input, database) on df.instances to %s%s', v_role, v_option);
   execute format('grant insert (owner, instance_id, name, data) on df.signals to %s%s', v_role, v_option);
   execute format('grant insert (owner, instance_id, reason) on df.cancellations, df.releases to %s%s', v_role, v_option);

@@ -61,10 +61,10 @@ def test_the_replication_connection_has_its_settings(each_source: Source, run: R
 
 def test_options_of_the_dsn_are_kept(source: Source, run: Run) -> None:
     async def test() -> None:
-        dsn = source.dsn(options="-c statement_timeout=123s")
+        dsn = source.dsn(options="-c work_mem=123kB")
         async with await connect_replication(dsn, application_name="x") as conn:
-            cursor = await conn.execute("show statement_timeout")
-            assert await cursor.fetchall() == [("123s",)]
+            cursor = await conn.execute("show work_mem")
+            assert await cursor.fetchall() == [("123kB",)]
 
     run(test())
 

@@ -8,7 +8,19 @@ from typing import Any
 
 from engine import machine
 from engine.codec import VERSION, Stored, encode
-from engine.effects import CancelStep, DropTimer, Effect, Execute, Finish, StartTimer
+from engine.effects import (
+    AwaitInstance,
+    CancelChild,
+    CancelStep,
+    DropTimer,
+    DropWait,
+    Effect,
+    Execute,
+    Finish,
+    StartChild,
+    StartTimer,
+    TakeSignal,
+)
 from engine.events import CancelRequested, Completed, Event, Outcome, Signalled, Started
 from engine.frames import Subject
 from engine.graph import graph_of
@@ -92,6 +104,42 @@ def named(inner: Json, name: str) -> Json:
     return {**inner, "result_name": name}
 
 
+def retry(body: Json, attempts: int = 3, *, initial: float = 1, backoff: float = 2, name: str | None = None) -> Json:
+    query = json.dumps({"max_attempts": attempts, "initial": initial, "backoff": backoff, "max_interval": 300})
+    return node("RETRY", name, left_node=body, query=query)
+
+
+def timeout(body: Json, seconds: float, name: str | None = None) -> Json:
+    return node("TIMEOUT", name, left_node=body, query=json.dumps({"seconds": seconds}))
+
+
+def catch(body: Json, handler: Json, name: str | None = None) -> Json:
+    return node("CATCH", name, left_node=body, right_node=handler)
+
+
+def undo(body: Json, undone: Json, name: str | None = None) -> Json:
+    return node("UNDO", name, left_node=body, right_node=undone)
+
+
+def map_(items: Json | str, body: Json, parallel: int = 10, name: str | None = None) -> Json:
+    query: Json = {"max_parallel": parallel}
+    if isinstance(items, str):
+        return node("MAP", name, right_node=body, query=json.dumps({"items": items, **query}))
+    return node("MAP", name, left_node=items, right_node=body, query=json.dumps(query))
+
+
+def schedule(cron: str, timezone: str = "UTC", name: str | None = None) -> Json:
+    return node("WAIT_SCHEDULE", name, query=json.dumps({"cron_expr": cron, "timezone": timezone}))
+
+
+def child(graph: Json, label: str | None = None, name: str | None = None, **options: Any) -> Json:
+    return node("CALL_CHILD", name, left_node=graph, query=json.dumps({"label": label, "options": options}))
+
+
+def await_(instance: str, seconds: float | None = None, name: str | None = None) -> Json:
+    return node("AWAIT_INSTANCE", name, query=json.dumps({"instance_id": instance, "timeout_seconds": seconds}))
+
+
 def rows(*given: Json) -> str:
     """The result of a query."""
     return json.dumps({"rows": list(given), "row_count": len(given)})
@@ -129,7 +177,7 @@ def crashed(subject: Subject, state: State, results: Mapping[str, str]) -> State
     """The state as it is after a checkpoint and a crash."""
     text = encode(state, subject.scope)
     stored = Stored(VERSION, text)
-    again = stored.state(subject.scope, {step: results[step] for step in stored.references})
+    again = stored.state(subject.scope, {key: results[key] for key in {*stored.references, *stored.signals}})
     assert encode(again, subject.scope) == text
     return again
 
@@ -152,10 +200,14 @@ class Run:
         """Steps asked for, in order, with what was run."""
         self.open: dict[str, Execute] = {}
         self.timers: dict[str, StartTimer] = {}
-        self.draining: dict[str, CancelStep] = {}
+        self.children: dict[str, StartChild] = {}
+        self.awaits: dict[str, AwaitInstance] = {}
+        self.draining: dict[str, CancelStep | CancelChild] = {}
+        self.taken: list[TakeSignal] = []
         self.answered: dict[str, str] = {}
+        """Results by step, and data of signals by event."""
         self.finish: Finish | None = None
-        self._asked: set[str] = set()
+        self._asked: set[tuple[str, str, int]] = set()
         self._events = 0
 
     # --- rows -----------------------------------------------------------------------------------------------------
@@ -185,6 +237,13 @@ class Run:
             self.at_us = max(self.at_us, self.timers[step].due_us)
         return self.completed(step, "completed", "null", None, run_as=machine.ENGINE, at=at)
 
+    def ended(
+        self, step: str, status: str = "completed", result: Any = None, error: Any = None, *, at: float | None = None
+    ) -> Run:
+        """A child or an awaited instance ended; it answers under `step`."""
+        answer = {"instance_id": f"~7/{step}", "status": status, "result": result, "error": error}
+        return self.completed(step, "completed", json.dumps(answer), None, run_as=machine.ENGINE, at=at)
+
     def completed(
         self,
         step: str,
@@ -193,21 +252,27 @@ class Run:
         error: str | None,
         *,
         run_as: int = ROLE,
-        attempt: int = 1,
+        attempt: int | None = None,
         at: float | None = None,
     ) -> Run:
+        if attempt is None:
+            asked = self.open.get(step) or self.draining.get(step)
+            attempt = asked.attempt if isinstance(asked, Execute | CancelStep) else 1
         event = Completed(self._event(at), self.at_us, run_as, step, attempt, outcome, result, error)
-        if run_as == (machine.ENGINE if step in self.timers else ROLE) and attempt == 1:
+        by_engine = step in {*self.timers, *self.children, *self.awaits}
+        if run_as == (machine.ENGINE if by_engine else ROLE) or isinstance(self.draining.get(step), CancelChild):
             self.answered.setdefault(step, result or "null")
         return self.fold(event)
 
     def fold(self, event: Event) -> Run:
+        if isinstance(event, Signalled):
+            self.answered[event.event_id] = event.data
         after, effects = machine.fold(self.subject, self.state, event)
         self.uninterrupted, uninterrupted_effects = machine.fold(self.subject, self.uninterrupted, event)
         assert effects == uninterrupted_effects, "a crash changed a decision"
         assert after.at_us >= self.state.at_us, "time went back"
         if isinstance(event, Completed) and after is not self.state and event.step in self.answered:
-            for due in (self.open, self.timers, self.draining):
+            for due in (self.open, self.timers, self.children, self.awaits, self.draining):
                 due.pop(event.step, None)
         self.state = after
         for effect in effects:
@@ -222,7 +287,7 @@ class Run:
     @property
     def steps(self) -> set[str]:
         """Everything that is asked for and not answered."""
-        return {*self.open, *self.timers}
+        return {*self.open, *self.timers, *self.children, *self.awaits}
 
     @property
     def queries(self) -> dict[str, str]:
@@ -256,33 +321,48 @@ class Run:
         self._events += 1
         return f"e{self._events}"
 
-    def _note(self, effect: Effect) -> None:
+    def _note(self, effect: Effect) -> None:  # noqa: C901 - one case a kind of effect
         assert self.finish is None, f"{effect} after the end"
         match effect:
             case Execute(step=step):
-                self._ask(step)
+                self._ask(effect)
                 self.open[step] = effect
                 self.log.append(f"{step}: {effect.query}")
             case StartTimer(step=step):
-                self._ask(step)
+                self._ask(effect)
                 self.timers[step] = effect
+            case StartChild(step=step):
+                self._ask(effect)
+                self.children[step] = effect
+            case AwaitInstance(step=step):
+                self._ask(effect)
+                self.awaits[step] = effect
             case CancelStep(step=step):
                 del self.open[step]
                 self.draining[step] = effect
+            case CancelChild(step=step):
+                del self.children[step]
+                self.draining[step] = effect
             case DropTimer(step=step):
-                del self.timers[step]
+                self.timers.pop(step, None)
+            case DropWait(step=step):
+                self.awaits.pop(step, None)
+                self.children.pop(step, None)
+            case TakeSignal():
+                self.taken.append(effect)
             case Finish():
-                assert not self.open
-                assert not self.timers
+                assert not self.steps
                 assert not self.draining
                 self.finish = effect
 
-    def _ask(self, step: str) -> None:
-        assert step not in self._asked, f"{step} was asked for twice"
-        self._asked.add(step)
+    def _ask(self, effect: Execute | StartTimer | StartChild | AwaitInstance) -> None:
+        key = type(effect).__name__, effect.step, effect.attempt if isinstance(effect, Execute) else 1
+        assert key not in self._asked, f"{key} was asked for twice"
+        self._asked.add(key)
 
     def _compare_outstanding(self) -> None:
-        expected: list[Effect] = [*self.draining.values(), *self.open.values(), *self.timers.values()]
+        asked = self.open, self.timers, self.children, self.awaits, self.draining
+        expected: list[Effect] = [effect for effects in asked for effect in effects.values()]
         found = machine.outstanding(self.subject, self.state)
         assert sorted(map(repr, found)) == sorted(map(repr, expected))
 

@@ -3,126 +3,51 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from cdc.lsn import Lsn
-from cdc.messages import Insert, Value
-from cdc.relations import Relation
 from engine import machine
-from engine.book import Book, Cut, HeldEvent, Live, Marks
 from engine.codec import VERSION, Stored
-from engine.effects import CancelStep, Effect, Execute, Finish
+from engine.cut import PROGRESS_US, Counts, Cut, Marks
+from engine.effects import AwaitInstance, CancelChild, CancelStep, Effect, Execute, Finish
 from engine.errors import MachineError
-from engine.rows import CompletionRow
-from engine.visibility import Visibility
-from sql.publication import PUBLISHED
-from tests.engine.machinery import Json, cell, join, race, seq, sql, wait
-
-ALICE, BOB = 16_385, 16_386
-NEXT_XID = 1_000
-
-
-class Log:
-    """A log, and the book that reads it. Each call of `transaction` is one."""
-
-    def __init__(self, *, stored: int = 0) -> None:
-        self.effects: list[tuple[int, Effect]] = []
-        self.book = Book(
-            visibility=Visibility(NEXT_XID),
-            dispatch=lambda live, effect: self.effects.append((live.key, effect)),
-            stored=Lsn(stored),
-        )
-        self.position = 100
-        self.xid = NEXT_XID
-        self.at_us = 1_700_000_000_000_000
-        self._relations = {name: relation(name, oid) for oid, name in enumerate(PUBLISHED, 1)}
-        self._ids = 0
-
-    def transaction(self, *rows: tuple[str, dict[str, Value]]) -> Lsn:
-        self.begin()
-        for table, values in rows:
-            self.insert(table, values)
-        return self.commit()
-
-    def begin(self) -> None:
-        self.position += 100
-        self.xid += 1
-        self.at_us += 1_000_000
-        self.book.begin(self.xid, self.at_us, Lsn(self.position))
-
-    def insert(self, table: str, values: dict[str, Value]) -> None:
-        of = self._relations[f"df.{table}"]
-        self._ids += 1
-        given: dict[str, Value] = {"event_id": f"e{self._ids}", **values}
-        self.book.insert(Insert(of, tuple(given.get(column) for column in of.columns)))
-
-    def commit(self) -> Lsn:
-        end = Lsn(self.position + 50)
-        self.book.commit(end)
-        return end
-
-    # --- what came of it ------------------------------------------------------------------------------------------
-
-    def live(self, key: int = 1) -> Live:
-        return self.book.instances[key]
-
-    def asked(self, key: int = 1) -> list[str]:
-        return [effect.query for k, effect in self.effects if k == key and isinstance(effect, Execute)]
-
-    def checkpoint(self) -> Cut:
-        cut = self.book.collect()
-        self.book.stored(cut)
-        return cut
-
-
-def relation(name: str, oid: int) -> Relation:
-    return Relation(oid=oid, schema="df", name=name.removeprefix("df."), columns=tuple(PUBLISHED[name]))
-
-
-Row = tuple[str, dict[str, Value]]
-
-
-def start(graph: Json | str = "select 1", key: int = 1, id_: str = "w1", owner: int = ALICE, **more: Value) -> Row:
-    text = graph if isinstance(graph, str) else json.dumps(graph)
-    return "instances", {"key": str(key), "submitter": str(owner), "id": id_, "graph": text, **more}
-
-
-def signal(
-    name: str = "s", data: Value = "{}", *, key: int | None = 1, id_: str = "w1", owner: int = ALICE, **more: Value
-) -> Row:
-    return "signals", {**command(key, id_, owner), "name": name, "data": data, **more}
-
-
-def cancel(reason: str = "why", *, key: int | None = 1, id_: str = "w1", owner: int = ALICE) -> Row:
-    return "cancellations", {**command(key, id_, owner), "reason": reason}
-
-
-def release(*, key: int | None = 1, owner: int = ALICE) -> Row:
-    return "releases", {**command(key, "w1", owner), "reason": "repaired"}
-
-
-def command(key: int | None, id_: str, owner: int) -> dict[str, Value]:
-    return {"owner": str(owner), "instance_id": id_, "instance_key": None if key is None else str(key)}
-
-
-def done(step: str = "1", result: Value = '{"rows":[]}', *, key: int = 1, run_as: int = ALICE, **more: Value) -> Row:
-    values: dict[str, Value] = {
-        "run_as": str(run_as), "instance_key": str(key), "step": step, "attempt": "1", "written_by": str(run_as),
-        "outcome": "completed", "result": result, **more,
-    }  # fmt: skip
-    return "completions", values
-
+from engine.instance import HeldEvent, Live
+from engine.rows import CompletionRow, WaitRow
+from tests.engine.logbook import ALICE, BOB, NEXT_XID, Log, Row, cancel, command, done, release, signal, start, wait_for
+from tests.engine.machinery import Json, await_, brk, cell, child, join, loop, race, seq, sleep, sql, timeout, wait
 
 # --- starting, going on, ending -----------------------------------------------------------------------------------------
 
 
-def test_an_inserted_row_runs_its_first_step_at_once() -> None:
+def test_an_inserted_row_runs_its_first_step_at_its_commit() -> None:
     log = Log()
     log.begin()
     log.insert(*start())
+    assert log.effects == []
+    log.commit()
     assert log.asked() == ["select 1"]
+
+
+def test_of_a_step_that_is_asked_for_and_cancelled_in_one_transaction_only_the_cancelling_is_handed_out() -> None:
+    log = Log()
+    log.transaction(start(seq(sql("a"), sql("b"))), start("other", key=2, id_="w2"), cancel())
+    assert log.effects == [(2, Execute("1", 1, "other", False, "e2")), (1, CancelStep("2", "e3"))]
+
+
+def test_a_cancelling_keeps_no_other_instances_step_of_that_transaction_from_beginning() -> None:
+    log = Log()
+    log.transaction(start("a"), start("b", key=2, id_="w2"), cancel(key=2, id_="w2"))
+    assert log.asked(1) == ["a"]
+    assert log.asked(2) == []
+
+
+def test_a_step_that_an_earlier_transaction_asked_for_is_handed_out_and_cancelled() -> None:
+    log = Log()
+    log.transaction(start())
+    log.transaction(cancel())
+    assert [type(effect) for _, effect in log.effects] == [Execute, CancelStep]
 
 
 def test_a_completion_moves_the_instance_that_it_is_for() -> None:
@@ -170,7 +95,7 @@ def test_two_roles_may_have_instances_of_one_id() -> None:
 
 def test_completions_heartbeats_and_waits_for_nobody_are_passed_over() -> None:
     log = Log()
-    log.transaction(done(key=99), ("heartbeats", {"epoch": "3"}), ("waits", {"instance_key": "1"}), signal(key=99))
+    log.transaction(done(key=99), ("heartbeats", {"epoch": "3"}), wait_for(2, 1, "1"), signal(key=99))
     assert log.effects == []
 
 
@@ -293,7 +218,7 @@ def test_an_instance_of_a_checkpoint_is_gone_on_with() -> None:
     first = Log()
     first.transaction(start(seq(sql("a", "x"), sql("$x"))))
     cut = first.checkpoint()
-    ((key, text),) = cut.states
+    ((key, text, _),) = cut.states
     second = Log(stored=cut.lsn)
     subject = first.live().subject
     live = Live(subject, Stored(VERSION, text).state(subject.scope, {}), status="running", in_states=True)
@@ -380,12 +305,12 @@ def test_a_cut_holds_what_changed_since_the_last_and_nothing_else() -> None:
     cut = log.checkpoint()
     assert cut.lsn == end
     assert [change.key for change in cut.changes] == [1, 2, 3]
-    assert [key for key, _ in cut.states] == [1, 2, 3]
+    assert [key for key, _, _ in cut.states] == [1, 2, 3]
     assert not log.book.dirty
     log.transaction(signal(key=2))
     cut = log.checkpoint()
     assert cut.changes == (), "the status is what it was"
-    assert [key for key, _ in cut.states] == [2]
+    assert [key for key, _, _ in cut.states] == [2]
 
 
 def test_a_status_says_since_when_and_how_it_ended() -> None:
@@ -443,7 +368,7 @@ def test_a_checkpoint_that_was_not_written_loses_nothing() -> None:
     log.book.restore(lost)
     cut = log.checkpoint()
     assert {change.key: change.status for change in cut.changes} == {1: "completed", 2: "running"}
-    assert [key for key, _ in cut.states] == [2]
+    assert [key for key, _, _ in cut.states] == [2]
     assert cut.marks.signal == [("s1", ALICE), ("s2", ALICE)]
 
 
@@ -729,7 +654,7 @@ def test_a_state_from_before_the_quarantine_is_still_written(broken: set[str]) -
     broken.add("bad")
     log.transaction(start(seq(sql("a"), wait("s"), sql("b"))))
     log.transaction(done("3"), signal(event_id="bad"))
-    ((_, text),) = log.checkpoint().states
+    ((_, text, _),) = log.checkpoint().states
     subject = log.live().subject
     assert Stored(VERSION, text).state(subject.scope, {}) == log.live().state
 
@@ -744,6 +669,22 @@ def test_an_effect_that_cannot_be_dispatched_quarantines_its_instance(broken: se
     log.transaction(start())
     assert log.live().quarantined == "ValueError: no room"
     assert machine.outstanding(log.live().subject, log.live().state) != ()
+
+
+def test_want_of_memory_is_the_trouble_of_the_engine_and_of_no_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log()
+    log.transaction(start(wait("s")))
+
+    def starving(*_: object) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(machine, "progress", starving)
+    with pytest.raises(MemoryError):
+        log.book.collect(10**18)
+    monkeypatch.setattr(machine, "fold", starving)
+    with pytest.raises(MemoryError):
+        log.transaction(start(key=2))
+    assert {live.quarantined for live in log.book.instances.values()} == {None}
 
 
 def test_a_bug_in_the_machine_is_the_trouble_of_one_instance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -767,3 +708,160 @@ def test_an_events_place_of_a_scan_does_not_stay() -> None:
     assert log.book.at_us == before
     assert log.live().status == "completed"
     assert log.live().xids == (log.xid,)
+
+
+# --- children and waits for instances ---------------------------------------------------------------------------------------
+
+
+def child_of(parent: int, step: str, graph: Json | str, key: int) -> Row:
+    return start(graph, key, f"~{parent}/{step}", parent_key=str(parent), parent_step=step, status="pending")
+
+
+def test_a_child_that_was_inserted_cancelled_never_begins() -> None:
+    log = Log()
+    log.transaction(start("a", key=2, id_="~1/1", parent_key="1", parent_step="1", status="cancelled"))
+    assert (log.effects, log.book.instances) == ([], {})
+    counts = log.checkpoint().counts
+    assert (counts.started, counts.cancelled) == (1, 1)
+
+
+def test_of_a_child_that_is_asked_for_and_cancelled_in_one_transaction_only_the_cancelling_is_handed_out() -> None:
+    log = Log()
+    log.transaction(start(child(sql("a"))), cancel())
+    assert log.effects == [(1, CancelChild("1", "e2"))]
+
+
+def test_a_wait_is_marked_with_the_checkpoint_that_passes_it_whoever_waits() -> None:
+    log = Log()
+    log.transaction(wait_for(8, 9, "1"))
+    assert log.book.dirty
+    assert log.checkpoint().marks.wait == [(9, "1")]
+
+
+class Deadlocks(Log):
+    """A log whose book tells of waits that would never end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[int, str, str]] = []
+        self.book.on_deadlock = lambda live, step, why: self.found.append((live.key, step, why))
+
+
+def test_the_wait_that_closes_a_ring_is_the_one_that_is_told() -> None:
+    log = Deadlocks()
+    for key, awaited in ((1, "w2"), (2, "w3"), (3, "w1")):
+        log.transaction(start(await_(awaited), key, f"w{key}"))
+    log.transaction(wait_for(2, 1, "1"))
+    log.transaction(wait_for(3, 2, "1"))
+    assert log.found == []
+    log.transaction(wait_for(1, 3, "1"))
+    assert log.found == [
+        (3, "1", "Waiting for w1 would never end: w1 waits for w2, w2 waits for w3, w3 waits for w1"),
+    ]
+
+
+def test_a_child_that_waits_for_its_grandparent_closes_a_ring() -> None:
+    log = Deadlocks()
+    log.transaction(start(child(child(await_("w1")))))
+    log.transaction(child_of(1, "1", child(await_("w1")), 2))
+    log.transaction(child_of(2, "1", await_("w1"), 3))
+    log.transaction(wait_for(1, 3, "1"))
+    assert [(key, step) for key, step, _ in log.found] == [(3, "1")]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        await_("w1", 60),
+        race(await_("w1"), sleep()),
+        timeout(await_("w1"), 60),
+        loop(join(await_("w1"), brk())),
+        sql(),
+    ],
+    ids=["timeout of its own", "race", "timeout", "break beside it", "not begun"],
+)
+def test_a_ring_with_a_way_out_is_not_told(other: Json) -> None:
+    log = Deadlocks()
+    log.transaction(start(await_("w2")), start(other, key=2, id_="w2"))
+    step = next((e.step for key, e in log.effects if key == 2 and isinstance(e, AwaitInstance)), "1")
+    log.transaction(wait_for(1, 2, step))
+    log.transaction(wait_for(2, 1, "1"))
+    assert log.found == []
+
+
+def test_a_child_with_a_timeout_is_a_way_out() -> None:
+    log = Deadlocks()
+    log.transaction(start(child(await_("w1"), timeout_seconds=60)))
+    log.transaction(child_of(1, "1", await_("w1"), 2))
+    log.transaction(wait_for(1, 2, "1"))
+    assert log.found == []
+
+
+def test_a_wait_that_was_answered_is_no_link_of_a_ring() -> None:
+    log = Deadlocks()
+    log.transaction(start(seq(await_("w2"), sleep())), start(await_("w1"), key=2, id_="w2"))
+    log.transaction(wait_for(2, 1, "2"))
+    log.transaction(done("2", '{"instance_id":"w2"}', run_as=machine.ENGINE))
+    log.transaction(wait_for(1, 2, "1"))
+    assert log.found == []
+
+
+def test_a_ring_that_is_looked_for_later_is_found() -> None:
+    """As a new leader does, of whom nobody knows whether the last one has said it."""
+    log = Deadlocks()
+    log.transaction(start(await_("w2")), start(await_("w1"), key=2, id_="w2"))
+    log.book.adopt_wait(WaitRow(2, 1, "1"))
+    log.book.adopt_wait(WaitRow(1, 2, "1"))
+    assert log.book.waits(1, "1")
+    log.book.check_wait(log.live(1), "1")
+    assert [(key, step) for key, step, _ in log.found] == [(1, "1")]
+
+
+# --- what a checkpoint says besides -----------------------------------------------------------------------------------------
+
+
+def test_a_signal_says_which_step_took_it() -> None:
+    log = Log()
+    log.transaction(start(wait("s")), signal(event_id="s1"))
+    assert log.checkpoint().marks.taken == {("s1", ALICE): "1"}
+
+
+def test_progress_is_written_when_it_has_been_out_of_date_for_a_quarter_of_a_second() -> None:
+    log = Log()
+    log.transaction(start(wait("s")))
+    log.checkpoint()
+    assert log.book.progress_due_us() == log.at_us + PROGRESS_US
+    assert log.book.collect(log.at_us + PROGRESS_US - 1).shown == ()
+    cut = log.book.collect(log.at_us + PROGRESS_US)
+    ((key, owner, text),) = cut.shown
+    assert (key, owner) == (1, ALICE)
+    assert json.loads(text)[0]["step"] == "1"
+    log.book.restore(cut)
+    cut = log.book.collect(log.at_us)
+    assert [key for key, _, _ in cut.shown] == [1], "it was not written"
+    log.book.stored(cut)
+    assert log.book.progress_due_us() is None
+    log.transaction(signal("other"))
+    assert log.book.collect(log.at_us + PROGRESS_US).shown == (), "it says the same"
+
+
+def test_progress_of_what_ends_is_removed_if_it_was_ever_shown() -> None:
+    log = Log()
+    log.transaction(start(wait("s")), start(wait("s"), key=2, id_="w2"))
+    log.transaction(signal(key=2))
+    log.book.stored(log.book.collect(log.at_us + PROGRESS_US))
+    log.transaction(signal())
+    assert log.book.progress_due_us() is None
+    assert log.checkpoint().hidden == ((1, ALICE),)
+
+
+def test_a_cut_counts_what_happened_and_one_that_was_not_written_is_counted_with_the_next() -> None:
+    log = Log()
+    log.transaction(start(seq(sql("a"), sql("b"))), start(key=2, id_="w2"), ("heartbeats", {"epoch": "3"}))
+    log.transaction(done("2"), done("1", key=2))
+    log.book.restore(log.book.collect())
+    log.transaction(cancel())
+    log.transaction(done("3", outcome="cancelled", error='{"message":"x"}'))
+    counts = log.checkpoint().counts
+    assert counts == Counts(started=2, completed=1, failed=0, cancelled=1, executions=3, events=6)
+    assert log.checkpoint().counts == Counts()

@@ -42,9 +42,9 @@ def test_everything_that_a_state_can_hold_comes_back() -> None:
     assert again == begun.uninterrupted
     assert encode(again, begun.subject.scope) == written(begun)
     assert again.waits == begun.uninterrupted.waits
-    assert list(again.draining) == ["20"]
-    assert list(again.stash) == ["7.2"]
-    assert again.signals[0].data == '{"ü":1}'
+    assert list(again.draining) == [("20", 1)]
+    assert list(again.stash) == [("7.2", 1)]
+    assert next(iter(again.signals)).data == '{"ü":1}'
 
 
 def test_an_ending_instance_comes_back_with_how_it_will_end() -> None:
@@ -85,6 +85,48 @@ def test_a_short_result_is_written_out() -> None:
 
 def test_a_result_that_no_completion_holds_is_written_out_however_long() -> None:
     begun = run(seq(wait("s", name="x"), sql("b"))).signal("s", LONG)
+    assert Stored(VERSION, written(begun)).references == frozenset()
+
+
+def test_of_a_signal_whose_data_is_long_only_the_row_is_named() -> None:
+    begun = run(seq(sql("a"), wait("s"))).signal("s", LONG).signal("s", '"short"')
+    long, short = begun.uninterrupted.signals
+    stored = Stored(VERSION, written(begun))
+    assert stored.signals == {long.event_id}
+    assert "xxxx" not in written(begun)
+    assert "short" in written(begun)
+    again = stored.state(begun.subject.scope, {long.event_id: LONG})
+    assert list(again.signals) == [long, short]
+    assert encode(again, begun.subject.scope) == written(begun)
+    with pytest.raises(CodecError, match=f"signals are missing that the state refers to: {long.event_id}"):
+        stored.state(begun.subject.scope, {})
+
+
+def test_long_data_of_signals_that_is_written_out_is_read_all_the_same() -> None:
+    begun = run(seq(sql("a"), wait("s"))).signal("s", LONG)
+    (long,) = begun.uninterrupted.signals
+    body = json.loads(written(begun))
+    body["state"][5] = [[long.event_id, long.at_us, long.name, LONG]]
+    stored = Stored(VERSION, json.dumps(body))
+    assert stored.signals == frozenset()
+    assert stored.state(begun.subject.scope, {}) == begun.uninterrupted
+
+
+def test_a_long_result_that_is_kept_for_later_is_written_as_its_step() -> None:
+    begun = run(seq(sql("a"), sql("b", "x"))).done("3", LONG)
+    assert list(begun.uninterrupted.stash) == [("3", 1)]
+    assert Stored(VERSION, written(begun)).references == {"3"}
+    assert "xxxx" not in written(begun)
+    assert read(written(begun), begun, **{"3": LONG}) == begun.uninterrupted
+    body = json.loads(written(begun))
+    body["state"][8][0][6] = LONG
+    assert read(json.dumps(body), begun) == begun.uninterrupted
+
+
+def test_a_long_result_of_the_engine_itself_is_written_out() -> None:
+    """Results that a state refers to are the submitter's."""
+    begun = run(seq(sql("a"), sleep(5))).completed("3", "completed", LONG, None, run_as=0)
+    assert list(begun.uninterrupted.stash) == [("3", 1)]
     assert Stored(VERSION, written(begun)).references == frozenset()
 
 

@@ -13,6 +13,7 @@ from psycopg import sql as pgsql
 
 from engine.config import Settings, load
 from engine.doctor import Finding, Severity, diagnose, failed
+from engine.doctor.findings import no_login
 from tests.servers import Cluster, Database, wait_until
 
 
@@ -84,6 +85,25 @@ def test_a_role_that_is_refused_is_not_mistaken_for_a_server_that_is_away(databa
     finding = only_bad(database, dsn=database.dsn("nobody_of_that_name"))
     assert finding.condition == "connection"
     assert not finding.away
+
+
+def test_a_login_that_had_no_answer_in_time_found_the_server_away_though_it_answers_by_now(database: Database) -> None:
+    late = psycopg.errors.ConnectionTimeout("connection timeout expired")
+    assert asyncio.run(no_login("connection", "dsn", database.engine_dsn, late)).away
+
+
+@pytest.mark.parametrize(
+    "message", ["remaining connection slots are reserved", 'too many connections for role "engine"']
+)
+def test_a_server_that_is_full_is_away(database: Database, message: str) -> None:
+    full = psycopg.OperationalError(f"FATAL:  {message}")
+    assert asyncio.run(no_login("connection", "dsn", database.engine_dsn, full)).away
+
+
+def test_a_reader_that_is_refused_may_be_let_in_later(database: Database) -> None:
+    """By a server that had let it in before: the engine waits for that."""
+    finding = only_bad(database, replication_dsn=database.dsn("nobody_of_that_name"))
+    assert (finding.condition, finding.away, finding.refused) == ("replication", False, True)
 
 
 def test_wal_level_is_named() -> None:
@@ -274,15 +294,18 @@ def max_slot_wal_keep_size(database: Database, size: LiteralString) -> Iterator[
 
 
 def test_no_room_for_the_slot_is_named(database: Database) -> None:
-    database.run(
-        """
-        select pg_create_physical_replication_slot('filler' || n)
+    fill = """
+        select pg_create_physical_replication_slot('filler_' || replace(gen_random_uuid()::text, '-', '_'))
           from generate_series(1, current_setting('max_replication_slots')::int
-                                  - (select count(*) from pg_replication_slots)::int) n
-        """
-    )
+                                  - (select count(*) from pg_replication_slots)::int)
+    """
+
+    def found() -> list[Finding]:
+        database.run(fill)  # again: a slot of another database may have gone meanwhile
+        return [finding for finding in findings_of(database) if finding.severity is not Severity.OK]
+
     try:
-        finding = only_bad(database)
+        [finding] = wait_until(found)
     finally:
         database.run("select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name ~ '^filler'")
     assert finding.condition == "slot"

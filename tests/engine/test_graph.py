@@ -12,14 +12,21 @@ from engine.graph import (
     MAX_NODES,
     MAX_REPEATING,
     SHAPES,
+    AwaitInstance,
     Break,
+    CallChild,
     ChainItem,
     GraphError,
+    Http,
     If,
     Kind,
     Loop,
+    Map,
+    Retry,
+    Schedule,
     Signal,
     Sleep,
+    Timeout,
     UnknownNodeType,
     as_seconds,
     graph_of,
@@ -39,6 +46,14 @@ def then(left: Raw, right: Raw, **more: object) -> Raw:
 
 def loop(body: Raw, **more: object) -> Raw:
     return {"node_type": "LOOP", "left_node": body, **more}
+
+
+OPTIONS = {"RETRY": '{"max_attempts":2}', "TIMEOUT": '{"seconds":1}'}
+
+
+def around(kind: str, left: Raw, right: Raw | None = None) -> Raw:
+    children = {"left_node": left} if right is None else {"left_node": left, "right_node": right}
+    return {"node_type": kind, **children, **({"query": OPTIONS[kind]} if kind in OPTIONS else {})}
 
 
 def chain(length: int) -> str:
@@ -136,8 +151,7 @@ def test_what_is_not_json_is_refused(text: str) -> None:
     [
         ({"x": 1}, "root: node_type is missing"),
         ({"node_type": 5}, "root: node_type is not a string"),
-        (then(sql(), {"node_type": "MAP"}),
-         "root.right_node: node_type 'MAP' is not available in this version of walflow"),
+        (then(sql(), {"node_type": "MAP"}), "root.right_node: MAP needs a left_node or items"),
         (sql(""), "root: SQL needs a query"),
         (sql(" \n"), "root: SQL needs a query"),
         ({"node_type": "SQL"}, "root: SQL needs a query"),
@@ -174,7 +188,10 @@ def test_a_missing_or_superfluous_part_is_refused_with_its_path(graph: Raw, mess
 def test_an_unknown_node_type_lists_the_valid_ones() -> None:
     with pytest.raises(UnknownNodeType) as caught:
         parse_graph('{"node_type":"NOPE"}')
-    valid = "SQL, THEN, JOIN, RACE, IF, LOOP, BREAK, SLEEP, SIGNAL"
+    valid = (
+        "SQL, THEN, JOIN, RACE, IF, LOOP, BREAK, SLEEP, SIGNAL, WAIT_SCHEDULE, HTTP, HTTP_MULTIPART, CALL_CHILD, "
+        "AWAIT_INSTANCE, MAP, RETRY, TIMEOUT, CATCH, UNDO"
+    )
     assert str(caught.value) == f"Invalid durable function: Unknown node_type 'NOPE'. Valid types: {valid}"
     assert caught.value.path == "root"
     assert list(SHAPES) == valid.split(", ")
@@ -245,6 +262,62 @@ def test_at_most_32_repeating_nodes_stand_around_one_another() -> None:
     assert refused(loop(graph)).endswith(": more than 32 repeating nodes around one another")
 
 
+def test_an_index_is_added_by_loops_and_retries_and_by_the_body_of_a_map_but_not_by_its_items() -> None:
+    kinds = parse_graph(json.dumps(loop(around("RETRY", around("MAP", sql("i"), sql("b"))), condition_node=sql("c"))))
+    loops = {node.query or node.kind.value: node.loops for node in kinds.nodes if node.kind is not Kind.RETRY}
+    assert loops == {"LOOP": (), "MAP": (1, 2), "i": (1, 2), "b": (1, 2, 3), "c": (1,)}
+
+
+def test_a_node_knows_where_its_subtree_ends_and_what_is_undone_in_it() -> None:
+    graph = parse_graph(
+        json.dumps(then(around("UNDO", sql("f"), then(sql("u"), sql("v"))), around("CATCH", sql(), sql())))
+    )
+    assert [node.kind.value for node in graph.nodes] == [
+        "THEN", "UNDO", "SQL", "THEN", "SQL", "SQL", "CATCH", "SQL", "SQL",
+    ]  # fmt: skip
+    assert [node.last for node in graph.nodes] == [9, 6, 3, 6, 5, 6, 9, 8, 9]
+    assert [node.undoing for node in graph.nodes] == [False] * 3 + [True] * 3 + [False] * 3
+    assert [node.has_undo for node in graph.nodes] == [True, True] + [False] * 7
+
+
+def test_the_text_of_a_subtree_is_what_the_builders_write() -> None:
+    inner = (
+        '{"node_type":"IF","left_node":{"node_type":"SQL","query":"a \\"\\\\ \\u0001 \\n é😀\x7f"},'
+        '"right_node":{"node_type":"JOIN","left_node":{"node_type":"SQL","query":"x"},"right_node":'
+        '{"node_type":"SQL","query":"y"},"extra_nodes":[{"node_type":"SQL","query":"z"},{"node_type":"SQL","query":"w"}]},'
+        '"condition_node":{"node_type":"SQL","query":"c"},"result_name":"n"}'
+    )
+    graph = parse_graph('{ "result_name" : "r", "node_type":"CALL_CHILD","more":[1],"left_node":' + inner + "}")
+    assert graph.text(2) == inner
+    assert graph.text(1) == '{"node_type":"CALL_CHILD","left_node":' + inner + ',"result_name":"r"}'
+    assert parse_graph("select 1").text(1) == '{"node_type":"SQL","query":"select 1"}'
+    longest = chain(MAX_NODES // 2)
+    assert json.dumps(parse_graph(longest).text(1)) == json.dumps(longest.replace(": ", ":").replace(", ", ","))
+
+
+@pytest.mark.parametrize(
+    ("inner", "taken"),
+    [
+        (lambda node: around("CATCH", node, sql()), True),
+        (lambda node: around("RETRY", node), True),
+        (lambda node: around("TIMEOUT", node), True),
+        (lambda node: around("UNDO", node, sql()), True),
+        (lambda node: around("UNDO", sql(), node), False),
+        (lambda node: around("UNDO", sql(), loop(node)), True),
+        (lambda node: around("MAP", node, sql()), True),
+        (lambda node: around("MAP", sql(), around("RETRY", node)), False),
+        (lambda node: around("MAP", sql(), loop(node)), True),
+        (lambda node: around("CALL_CHILD", node), False),
+    ],
+)
+def test_a_break_does_not_leave_a_map_an_undo_or_a_child(inner: Any, taken: bool) -> None:
+    graph = loop(inner({"node_type": "BREAK"}))
+    if taken:
+        parse_graph(json.dumps(graph))
+    else:
+        assert refused(graph).endswith(": BREAK outside a loop")
+
+
 # --- queries --------------------------------------------------------------------------------------------------------
 
 
@@ -310,6 +383,32 @@ def test_a_signal_has_a_name_and_may_have_a_timeout_and_be_fresh() -> None:
 def test_any_other_signal_is_refused(query: str | None) -> None:
     with pytest.raises(GraphError):
         one("SIGNAL", query)
+
+
+def test_what_the_other_nodes_say() -> None:
+    daily = {"cron_expr": "@daily", "timezone": "europe/berlin"}
+    assert one("WAIT_SCHEDULE", {"cron_expr": "@daily"}) == Schedule(cron="@daily", timezone="UTC")
+    assert one("WAIT_SCHEDULE", daily) == Schedule(cron="@daily", timezone="europe/berlin")
+    assert one("WAIT_SCHEDULE", {"cron_expr": "$c", "timezone": "{z}"}) == Schedule(cron="$c", timezone="{z}")
+    assert one("HTTP", {"url": "u"}) == one("HTTP_MULTIPART", {"url": "u", "parts": []}) == Http()
+    assert one("AWAIT_INSTANCE", {"instance_id": "$i"}) == AwaitInstance(instance_id="$i", timeout_seconds=None)
+    assert one("AWAIT_INSTANCE", {"instance_id": "a", "timeout_seconds": 0.5}).timeout_seconds == 0.5
+    assert one("CALL_CHILD", None, left_node=sql()) == CallChild(label=None, options=None)
+    child = '{"label":"l","options":{"input": [1.0, 1e400],"timeout_seconds":"$t"}}'
+    wanted = CallChild(label="l", options='{"input": [1.0, 1e400],"timeout_seconds":"$t"}')
+    assert one("CALL_CHILD", child, left_node=sql()) == wanted
+    assert one("MAP", {"items": "r"}, right_node=sql()) == Map(items="r", max_parallel=10)
+    assert one("MAP", {"max_parallel": 3}, left_node=sql(), right_node=sql()) == Map(items=None, max_parallel=3)
+    assert one("RETRY", {"max_attempts": 3}, left_node=sql()) == Retry(
+        max_attempts=3, initial_seconds=1, backoff=2, max_interval_seconds=300
+    )
+    retry = {"max_attempts": 1, "initial": 0, "backoff": 1.5, "max_interval": 60}
+    assert one("RETRY", retry, left_node=sql()) == Retry(
+        max_attempts=1, initial_seconds=0, backoff=1.5, max_interval_seconds=60
+    )
+    assert one("TIMEOUT", {"seconds": 0.25}, left_node=sql()) == Timeout(seconds=0.25)
+    assert one("CATCH", None, left_node=sql(), right_node=sql()) is None
+    assert one("UNDO", None, left_node=sql(), right_node=sql()) is None
 
 
 def test_if_asks_a_condition_or_the_rows_of_a_result() -> None:

@@ -34,3 +34,54 @@ def test_rows_that_the_publication_left_out_for_a_while_are_folded_from_the_tabl
         timeout=40,
     )
     assert engine.metric("walflow_recovered_total", how="scan") == 2
+
+
+def test_children_and_waits_that_the_publication_left_out_are_folded_from_the_tables(
+    database: Database, tmp_path: Path
+) -> None:
+    engine = database.engine(tmp_path).start()
+    begin = "select df.start(df.seq(df.wait_for_signal('go'), {}), id => '{}')"
+    database.run(begin.format("df.call_child('select 1')", "parent"), role="alice")
+    database.run(begin.format("df.await_instance('parent')", "waiter"), role="alice")
+    wait_until(lambda: len(database.run("select 1 from df.instances where status = 'running'")) == 2)
+
+    database.run("alter publication walflow drop table df.instances, df.waits")
+    database.run("select df.signal(id, 'go') from unnest(array['parent', 'waiter']) as id", role="alice")
+    wait_until(lambda: database.run("select 1 from df.waits, df.instances where parent_key is not null"))
+    with database.connect() as connection:
+        connection.execute(repair_statement("walflow").encode())
+    engine.kill()
+    engine.start()
+    wait_until(
+        lambda: database.run("select 1 where not exists (select from df.instances where status <> 'completed')"),
+        timeout=40,
+    )
+    assert engine.metric("walflow_recovered_total", how="scan") == 2
+
+
+def test_completions_that_the_publication_left_out_are_folded_from_the_tables(
+    database: Database, tmp_path: Path
+) -> None:
+    """Of steps, timers and children: each is there, is never made again, and would be waited for without end."""
+    engine = database.engine(tmp_path).start()
+    database.run("create table done (what text)", role="alice")
+    begin = "select df.start(df.seq(df.wait_for_signal('go'), {}), id => '{}')"
+    step = "insert into done values (''step'')"
+    database.run(begin.format(f"df.seq('{step}', '{step}')", "step"), role="alice")
+    database.run(begin.format("df.seq(df.sleep('0.1'), 'select 1')", "timer"), role="alice")
+    database.run(begin.format("df.seq(df.call_child('select 1'), 'select 2')", "child"), role="alice")
+    wait_until(lambda: len(database.run("select 1 from df.instances where status = 'running'")) == 3)
+
+    database.run("alter publication walflow drop table df.completions")
+    database.run("select df.signal(id, 'go') from unnest(array['step', 'timer', 'child']) as id", role="alice")
+    wait_until(lambda: database.run("select 1 from df.completions having count(*) = 3"), what="their first steps end")
+    with database.connect() as connection:
+        connection.execute(repair_statement("walflow").encode())
+    engine.kill()
+    engine.start()
+    wait_until(
+        lambda: database.run("select 1 where not exists (select from df.instances where status <> 'completed')"),
+        timeout=40,
+    )
+    assert database.run("select count(*) from done") == [(2,)]
+    assert (engine.metric("walflow_recovered_total", how="scan") or 0) >= 3

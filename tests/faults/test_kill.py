@@ -6,28 +6,26 @@ import random
 import time
 from pathlib import Path
 
+from tests.faults.harness import fault, times
 from tests.faults.load import Load
 from tests.servers import Database, wait_until
 from tests.workflows import world
 
-KILLS = 20
 
-
-def test_kill_9_at_20_random_moments_under_mixed_load_loses_nothing_and_doubles_nothing(
+def test_kill_9_at_random_moments_under_mixed_load_loses_nothing_and_doubles_nothing(
     database: Database, tmp_path: Path
 ) -> None:
-    engine = database.engine(tmp_path)
+    engine = database.engine(tmp_path, log_level="info").start()
     chance = random.Random(20)
-    with world(database, engine) as here:
-        load = Load(here)
-        for _ in range(KILLS):
-            engine.start()
-            load.start()
+    with world(database, engine) as here, fault("kill -9 of the engine", here) as seen:
+        for _ in range(times(20, 200)):
+            seen.load.start()
             time.sleep(chance.uniform(0, 0.4))  # the random moment; nothing waits for it
             engine.kill()
-            load.start()  # nobody listens
-        engine.start()
-        load.check()
+            seen.load.start()  # nobody listens
+            began = time.monotonic()
+            engine.spawn()
+            seen.goes_on(began)
 
 
 def test_kill_9_of_an_engine_that_is_still_taking_over_loses_nothing(database: Database, tmp_path: Path) -> None:

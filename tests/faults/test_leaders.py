@@ -1,4 +1,4 @@
-"""Leading, standing by, being stopped, frozen, cut off and fenced."""
+"""Leading, standing by, being stopped and fenced."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from tests.workflows import World, world
 LEADERS = """
 select pid from pg_stat_activity where datname = current_database() and application_name = 'walflow-leader'
 """
-READER = "select active_pid from pg_replication_slots where database = current_database() and active"
 
 
-def leader_backends(here: World, query: str = LEADERS) -> list[int]:
-    return [pid for (pid,) in here.run(query)]
+def leader_backends(here: World) -> list[int]:
+    return [pid for (pid,) in here.run(LEADERS)]
 
 
 # --- stopping -------------------------------------------------------------------------------------------------------------
@@ -145,19 +144,6 @@ def test_a_frozen_leader_whose_slot_was_taken_is_fenced_when_it_thaws(database: 
         assert standby.status()["role"] == "leader"
 
 
-def test_the_server_frees_the_slot_of_a_frozen_leader_by_itself(database: Database, tmp_path: Path) -> None:
-    """After wal_sender_timeout, which the engine sets for its stream."""
-    frozen = database.engine(tmp_path).start()
-    standby = database.engine(tmp_path).start(leading=False)
-    with world(database, standby) as here:
-        frozen.freeze()
-        id = here.start("select 1")
-        standby.wait_ready(timeout=35)
-        assert here.end(id).status == "completed"
-        frozen.thaw()
-        assert frozen.wait() == 4, frozen.log()
-
-
 def test_a_stale_engine_writes_nothing(database: Database, tmp_path: Path) -> None:
     """Everything that the engine writes compares the epoch: checkpoint, completions, heartbeat, step."""
     engine = database.engine(tmp_path).start()
@@ -172,6 +158,9 @@ def test_a_stale_engine_writes_nothing(database: Database, tmp_path: Path) -> No
             "checkpoint": f"select df.write_checkpoint({stale}, 'F/0', {nothing})",
             "completion": "select df.record_completions(%s, %s)",
             "heartbeat": "select df.heartbeat(%s, 'x')",
+            "start": "select df.start_children(%s, '[]')",
+            "cancel": "select df.cancel_children(%s, '[]')",
+            "wait": "select df.begin_waits(%s, '[]')",
         }
         parameters: dict[str, list[object]] = {
             "checkpoint": [],
@@ -179,7 +168,7 @@ def test_a_stale_engine_writes_nothing(database: Database, tmp_path: Path) -> No
                 stale,
                 f'[{{"ordinal":0,"run_as":0,"key":{key},"step":"1","attempt":1,"outcome":"completed"}}]',
             ],
-            "heartbeat": [stale],
+            **{name: [stale] for name in ("heartbeat", "start", "cancel", "wait")},
         }
         with database.connect("engine") as connection:
             for name, call in calls.items():
@@ -222,55 +211,4 @@ def test_two_engines_never_run_a_step_twice_however_often_the_lead_changes(datab
                 if engine.returncode is not None:
                     assert engine.returncode == 4
                     engine.start(leading=False)
-        load.check()
-
-
-# --- cut off ------------------------------------------------------------------------------------------------------------------
-
-
-def test_whichever_connection_of_the_engine_is_ended_the_work_goes_on(database: Database, tmp_path: Path) -> None:
-    engine = database.engine(tmp_path).start()
-    with world(database, engine) as here:
-        load = Load(here)
-        ended = 0
-        for place in range(4):
-            for query in (LEADERS, READER) if place == 0 else (LEADERS,):
-                load.start()
-                backends = sorted(wait_until(lambda: leader_backends(here, query)))  # noqa: B023 (called here)
-                here.run("select pg_terminate_backend(%s)", [backends[place % len(backends)]])
-                ended += 1
-                load.start()
-                role = here.database.new_role(f"fresh{ended}")  # its first step needs the engine's look-up
-                assert here.outcome("select 1", role=role, timeout=15).status == "completed"
-                engine.wait_ready()
-        load.check()
-        assert engine.returncode is None
-
-
-def test_a_server_that_crashes_again_and_again_loses_nothing(database: Database, tmp_path: Path) -> None:
-    engine = database.engine(tmp_path).start()
-    server = database.cluster.server
-    with world(database, engine) as here:
-        load = Load(here)
-        for _ in range(4):
-            load.start()
-            load.start()
-            server.stop("immediate")
-            server.start()
-            engine.wait_ready()
-        load.check()
-        assert engine.returncode is None
-
-
-def test_a_server_that_stops_fast_is_not_held_up_by_the_engine(database: Database, tmp_path: Path) -> None:
-    engine = database.engine(tmp_path).start()
-    server = database.cluster.server
-    with world(database, engine) as here:
-        load = Load(here)
-        for _ in range(2):
-            load.start()
-            server.stop("fast", timeout_seconds=10)
-            wait_until(lambda: engine.get("/readyz")[0] == 503)
-            server.start()
-            engine.wait_ready()
         load.check()

@@ -1,14 +1,19 @@
-"""The server itself crashes, or goes away for a while: the engine waits and goes on."""
+"""The server itself crashes, stops, or goes away for a while: the engine waits, and goes on within two seconds."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.trail import Load
-from tests.servers import Cluster, Database
+from tests.faults.harness import NOISE, Fault, fault, times
+from tests.servers import Cluster, Database, wait_until
+from tests.workflows import world
+
+GOES_ON_SECONDS = 2.0
+"""From the server's readiness until work goes on."""
 
 
 @pytest.fixture(scope="module")
@@ -26,42 +31,59 @@ def database(durable: Cluster) -> Iterator[Database]:
     made.drop()
 
 
+@pytest.mark.timeout(1200)
 def test_a_server_that_crashes_under_load_loses_nothing_and_doubles_nothing(database: Database, tmp_path: Path) -> None:
-    load = Load(database)
-    engine = database.engine(tmp_path).start()
-    for _ in range(3):
-        load.start(3)
-        database.cluster.server.restart("immediate")
-    load.check()
-    assert engine.returncode is None
+    engine = database.engine(tmp_path, log_level="info").start()
+    server = database.cluster.server
+    with world(database, engine) as here, fault("PostgreSQL crashes (stop -m immediate)", here) as seen:
+        for _ in range(times(3, 50)):
+            seen.load.start()
+            server.stop("immediate")
+            server.start()
+            assert seen.goes_on(time.monotonic()) < NOISE * GOES_ON_SECONDS
+        assert engine.returncode is None
 
 
-def test_a_commit_that_is_decoded_before_it_can_be_seen_runs_nothing_until_then(
+@pytest.mark.timeout(600)
+def test_a_server_that_stops_fast_is_not_held_up_by_the_engine_and_work_goes_on_when_it_is_back(
     database: Database, tmp_path: Path
 ) -> None:
-    """With a synchronous standby that does not answer, a commit is in the log and in nobody's snapshot."""
-    engine = database.engine(tmp_path).start()
-    database.run("create table seen (n int, of_start bigint)", role="alice")
-    cluster = database.cluster
-    with cluster.connect() as admin:
-        admin.execute("alter system set synchronous_standby_names = 'nobody'")
-        admin.execute("select pg_reload_conf()")
-    try:
-        alice = database.connect("alice")
-        query = "insert into seen select 1, count(*) from df.instances where id = 'hidden'"
-        alice.pgconn.send_query_params(b"select df.start($1, id => 'hidden')", [query.encode()])
-        alice.pgconn.flush()
-        heard = "walflow_events_total"
-        from tests.servers import wait_until
+    server = database.cluster.server
+    alone = stop_seconds(database.cluster)
+    server.start()
+    engine = database.engine(tmp_path, log_level="info").start()
+    with world(database, engine) as here:
+        with fault("PostgreSQL stops (stop -m fast)", here) as seen:
+            held = Fault(f"the shutdown itself, which takes {alone:.3f} s without an engine", here, seen.load)
+            for _ in range(times(3, 20)):
+                seen.load.start()
+                seen.load.start()
+                assert held.took(stop_seconds(database.cluster)) < alone + NOISE
+                server.start()
+                assert seen.goes_on(time.monotonic()) < NOISE * GOES_ON_SECONDS
+        held.write()
+        assert engine.returncode is None
 
-        wait_until(lambda: (engine.metric(heard, kind="start") or 0) >= 1)  # decoded and folded …
-        wait_until(lambda: (engine.metric("walflow_step_wait_seconds_count", kind="sql") or 0) >= 3)  # … and tried
-        assert database.run("select count(*) from seen") == [(0,)]
-        assert database.run("select count(*) from df.instances") == [(0,)], "the start is in nobody's snapshot"
-    finally:
-        with cluster.connect() as admin:
-            admin.execute("alter system reset synchronous_standby_names")
-            admin.execute("select pg_reload_conf()")
-    database.run("select df.wait_for_completion('hidden')", role="alice")
-    assert database.run("select n, of_start from seen") == [(1, 1)]
-    alice.close()
+
+@pytest.mark.timeout(300)
+def test_a_server_that_is_away_for_long_finds_the_engine_waiting(database: Database, tmp_path: Path) -> None:
+    """However long it was away, the engine does not take much longer to come back."""
+    engine = database.engine(tmp_path, log_level="info").start()
+    server = database.cluster.server
+    with world(database, engine) as here, fault("PostgreSQL is away for a minute", here) as seen:
+        for _ in range(times(1, 3)):
+            seen.load.start()
+            server.stop("fast")
+            wait_until(lambda: engine.get("/readyz")[0] == 503)
+            assert engine.get("/healthz")[0] == 200
+            time.sleep(times(8, 60))  # the fault
+            server.start()
+            assert seen.goes_on(time.monotonic()) < NOISE * GOES_ON_SECONDS
+        assert engine.returncode is None
+
+
+def stop_seconds(cluster: Cluster) -> float:
+    """Stop the server in good order; returns how long that took."""
+    began = time.monotonic()
+    cluster.server.stop("fast", timeout_seconds=30)
+    return time.monotonic() - began

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from engine.runner import LONGEST_DELAY_SECONDS
+from tests.faults.harness import NOISE, fault, times
 from tests.faults.load import Load
 from tests.servers import Database, EngineProcess, wait_until
 from tests.workflows import World, world
+
+SEGMENTS = 4
+"""Of WAL, 16 MB each: more than `keep_little` lets a slot hold back."""
 
 
 def drop(here: World) -> None:
@@ -37,47 +44,123 @@ def drop_and_make(here: World) -> None:
 def advance(here: World) -> None:
     """Past everything that the engine has not read."""
     wait_until(
-        lambda: here.value("select not active from pg_replication_slots where slot_name = %s", [here.database.slot])
+        lambda: not here.value("select active from pg_replication_slots where slot_name = %s", [here.database.slot])
     )
     here.run("select pg_replication_slot_advance(%s, pg_current_wal_flush_lsn())", [here.database.slot])
+
+
+def invalidate(here: World) -> None:
+    """Let the server throw away WAL that the slot needs, as it does when max_slot_wal_keep_size is passed."""
+    with kept_little(here):
+        for _ in range(SEGMENTS):
+            here.run("select pg_logical_emit_message(true, 'fault', 'fill'), pg_switch_wal()")
+        here.run("checkpoint")
+        wait_until(
+            lambda: (
+                here.value("select wal_status from pg_replication_slots where slot_name = %s", [here.database.slot])
+                == "lost"
+            )
+        )
+
+
+@contextmanager
+def kept_little(here: World) -> Iterator[None]:
+    here.run("alter system set max_slot_wal_keep_size = '1MB'")
+    here.run("select pg_reload_conf()")
+    wait_until(lambda: here.value("show max_slot_wal_keep_size") == "1MB")
+    try:
+        yield
+    finally:
+        here.run("alter system reset max_slot_wal_keep_size")
+        here.run("select pg_reload_conf()")
 
 
 def scanned(engine: EngineProcess) -> int:
     return engine.log().count('"tables scanned"')
 
 
-@pytest.mark.parametrize("lose", [drop, drop_and_make, advance])
+@pytest.mark.parametrize(
+    ("lose", "how"),
+    [
+        (drop, "dropped"),
+        (drop_and_make, "dropped and made again under its name"),
+        (advance, "advanced by hand"),
+        (invalidate, "invalidated: max_slot_wal_keep_size"),
+    ],
+)
 def test_a_slot_lost_while_no_engine_runs_loses_no_work_in_flight(
-    database: Database, tmp_path: Path, lose: Callable[[World], None]
+    database: Database, tmp_path: Path, lose: Callable[[World], None], how: str
 ) -> None:
-    engine = database.engine(tmp_path)
-    with world(database, engine) as here:
-        load = Load(here)
-        for round in range(1, 5):
-            engine.start()
-            load.start()
-            load.start()
+    engine = database.engine(tmp_path, log_level="info").start()
+    with world(database, engine) as here, fault(f"the slot is lost while no engine runs: {how}", here) as seen:
+        for round in range(1, 1 + times(1, 20)):
+            seen.load.start()
+            seen.load.start()
             engine.kill()
-            load.start()
+            seen.load.start()
             lose(here)
-            load.start()
+            seen.load.start()
             assert scanned(engine) == round
-        engine.start()
-        load.check()
+            began = time.monotonic()
+            engine.spawn()
+            seen.goes_on(began)
 
 
-def test_a_slot_dropped_under_a_running_engine_loses_no_work_in_flight(database: Database, tmp_path: Path) -> None:
-    engine = database.engine(tmp_path).start()
-    with world(database, engine) as here:
-        load = Load(here)
-        for round in range(1, 5):
-            load.start()
-            load.start()
-            drop(here)
-            load.start()
+@pytest.mark.parametrize(("lose", "how"), [(drop, "dropped"), (drop_and_make, "dropped and made again under its name")])
+def test_a_slot_lost_under_a_running_engine_loses_no_work_in_flight(
+    database: Database, tmp_path: Path, lose: Callable[[World], None], how: str
+) -> None:
+    engine = database.engine(tmp_path, log_level="info").start()
+    with world(database, engine) as here, fault(f"the slot is lost under a running engine: {how}", here) as seen:
+        for round in range(1, 1 + times(3, 20)):
+            seen.load.start()
+            seen.load.start()
+            lose(here)
+            began = time.monotonic()
+            seen.load.start()
+            seen.goes_on(began)
             wait_until(lambda: scanned(engine) > round)  # noqa: B023 (called here)
-        engine.wait_ready()
-        load.check()
+        assert engine.returncode is None
+
+
+def test_a_slot_invalidated_under_an_engine_that_reads_too_slowly_loses_no_work_in_flight(
+    database: Database, tmp_path: Path
+) -> None:
+    engine = database.engine(tmp_path, log_level="info").start()
+    with world(database, engine) as here, fault("the slot is invalidated under a frozen engine", here) as seen:
+        for round in range(1, 1 + times(1, 20)):
+            seen.load.start()
+            engine.freeze()
+            seen.load.start()
+            invalidate(here)
+            seen.load.start()
+            engine.thaw()
+            seen.goes_on()
+            assert scanned(engine) == round + 1
+        assert engine.returncode is None
+
+
+def test_while_the_slot_cannot_be_made_it_is_said_what_is_waited_for(database: Database, tmp_path: Path) -> None:
+    """Somebody's transaction, of any database, keeps it from being made; when that ends, work goes on."""
+    engine = database.engine(tmp_path, log_level="info").start()
+    with world(database, engine) as here, fault("a transaction is open while the slot is to be made", here) as seen:
+        for _ in range(times(1, 3)):
+            seen.load.start()
+            engine.kill()
+            drop(here)
+            seen.load.start()
+            with database.connect("bob", autocommit=False) as bob:
+                bob.execute("create table public.mine (i int)")
+                engine.spawn()
+                why = (
+                    f"waits for the transaction of backend {bob.info.backend_pid} (role bob, database {database.name})"
+                )
+                wait_until(lambda: why in engine.get("/readyz")[1])  # noqa: B023 (called here)
+                assert engine.get("/readyz")[0] == 503
+                assert why in engine.log()
+                time.sleep(times(1, 120))  # the fault: longer than one attempt at making a slot waits
+                bob.rollback()
+            assert seen.goes_on(time.monotonic()) < NOISE * LONGEST_DELAY_SECONDS
 
 
 def test_a_slot_lost_while_an_old_step_holds_a_transaction_open_is_made_anew_all_the_same(

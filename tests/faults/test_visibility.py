@@ -6,7 +6,6 @@ session, for as long as a test wants.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.standby import LOCAL, standby
 from tests.servers import Cluster, Database, wait_until
 from tests.workflows import World, world
-
-LOCAL = "set synchronous_commit = local"
 
 
 @pytest.fixture(scope="module")
@@ -46,58 +44,6 @@ def here(lasting: World) -> World:
     return lasting
 
 
-class Standby:
-    """A synchronous standby that never connects."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._threads: list[threading.Thread] = []
-
-    def _wait_for(self, names: str) -> None:
-        with self._cluster.connect() as connection:
-            connection.execute(LOCAL)
-            if names:
-                connection.execute("alter system set synchronous_standby_names = 'nobody'")
-            else:
-                connection.execute("alter system reset synchronous_standby_names")
-            self._cluster.server.reload()
-            wait_until(lambda: self._shown() == names)
-
-    def _shown(self) -> str:
-        with self._cluster.connect() as connection:
-            return str(
-                connection.execute(
-                    "select setting from pg_settings where name = 'synchronous_standby_names'"
-                ).fetchall()[0][0]
-            )
-
-    def require(self) -> None:
-        self._wait_for("nobody")
-
-    def release(self) -> None:
-        self._wait_for("")
-        for thread in self._threads:
-            thread.join(20)
-            assert not thread.is_alive()
-        self._threads.clear()
-
-    def commit(self, here: World, query: str, role: str = "alice") -> None:
-        """Run a statement whose commit hangs, and return when it does."""
-        thread = threading.Thread(target=lambda: here.database.run(query.encode(), role=role))  # type: ignore[arg-type]
-        before = self.hanging(here)
-        self._threads.append(thread)
-        thread.start()
-        wait_until(lambda: self.hanging(here) > before, what="the commit hangs")
-
-    def hanging(self, here: World, role: str | None = None) -> int:
-        return int(
-            here.value(
-                "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and usename = coalesce(%s, usename)",
-                [role],
-            )
-        )
-
-
 @contextmanager
 def checkpoint_held_up(here: World, table: str) -> Iterator[None]:
     """A checkpoint has come to the point where it writes this table, and waits there."""
@@ -109,16 +55,6 @@ def checkpoint_held_up(here: World, table: str) -> Iterator[None]:
         yield
         lock.result()
         holder.rollback()
-
-
-@contextmanager
-def standby(here: World) -> Iterator[Standby]:
-    made = Standby(here.database.cluster)
-    made.require()
-    try:
-        yield made
-    finally:
-        made.release()
 
 
 def ran(here: World) -> bool:
@@ -217,6 +153,27 @@ def test_a_timer_does_not_fire_before_its_instance_is_visible(here: World) -> No
     assert here.end("unseen-timer").status == "completed"
 
 
+def test_a_child_does_not_start_before_what_its_parent_was_started_with_is_visible(here: World) -> None:
+    before = events(here, "start")
+    with standby(here) as replica:
+        replica.commit(here, "select df.start(df.call_child('select 7 as n'), id => 'unseen-parent')")
+        folded(here, "start", before + 1)
+        asked_again_and_again(here, "df.start_children")
+        assert not here.run("select 1 from df.instances where parent_key is not null")
+    assert here.end("unseen-parent").rows == [{"n": 7}]
+
+
+def test_a_wait_does_not_begin_before_its_cause_is_visible(here: World) -> None:
+    here.end(here.start("select 7 as n", id="seen"))
+    before = events(here, "start")
+    with standby(here) as replica:
+        replica.commit(here, "select df.start(df.await_instance('seen'), id => 'unseen-waiter')")
+        folded(here, "start", before + 1)
+        asked_again_and_again(here, "df.begin_waits")
+        assert not here.run("select 1 from df.waits")
+    assert here.end("unseen-waiter").status == "completed"
+
+
 def test_an_outcome_is_not_recorded_before_its_cause_is_visible(here: World) -> None:
     """The cancellation is invisible: so is its effect."""
     id = here.start("select pg_advisory_xact_lock(hashtext('unseen')), pg_sleep(3600)")
@@ -259,21 +216,30 @@ def test_a_checkpoint_does_not_pass_a_row_that_it_cannot_see(here: World, id: st
     assert here.end(id).status == ("cancelled" if id == "cancel" else "completed")
 
 
-def test_a_row_that_becomes_visible_in_the_middle_of_a_checkpoint_is_not_missed(here: World) -> None:
-    """The update of its status did not see it; the look at what was visible, later in the same checkpoint, would have."""
+def test_a_status_is_not_written_before_the_steps_that_led_to_it_are_visible(here: World) -> None:
     with standby(here) as replica:
-        replica.commit(here, "select df.start(df.wait_for_signal('go'), id => 'seen-in-the-middle')")
-        with checkpoint_held_up(here, "df.states"):
-            replica.release()
-    here.wait_for("seen-in-the-middle", "running")
+        with here.database.connect("alice") as starter:
+            starter.execute(LOCAL)
+            starter.execute(
+                "insert into df.instances (id, graph) values ('done-unseen', 'insert into public.kept values (''done'')')"
+            )
+        wait_until(lambda: replica.hanging(here, "alice"))  # the step's commit
+        asked_again_and_again(here, "df.write_checkpoint")
+        assert here.status("done-unseen") != "completed"
+        assert here.history("done-unseen") == []
+    assert here.end("done-unseen").status == "completed"
+    assert here.history("done-unseen") == [("1", "completed")]
 
 
 def test_a_mark_on_a_signal_that_becomes_visible_in_the_middle_of_a_checkpoint_is_not_missed(here: World) -> None:
     """An unmarked signal would be folded again after the loss of the slot."""
+    here.start("select 1", id="finished")
     here.start(here.build("select df.wait_for_signal('go')"), id="marked")
+    here.end("finished")
     here.wait_for("marked", "running")
     with standby(here) as replica:
-        replica.commit(here, "select df.signal('marked', 'other'), df.cancel('marked')")
+        cancel = "insert into df.cancellations (instance_id) values ('finished')"  # so no status changes
+        replica.commit(here, f"with c as ({cancel} returning 1) select df.signal('marked', 'other') from c")
         with checkpoint_held_up(here, "df.cancellations"):  # which are marked after signals
             replica.release()
     wait_until(lambda: here.run("select 1 from df.signals where name = 'other' and folded"))

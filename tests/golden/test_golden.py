@@ -29,19 +29,27 @@ from engine.machine import NEW, State
 from tests.engine.machinery import (
     Json,
     Run,
+    await_,
     brk,
+    catch,
     cell,
+    child,
     if_,
     if_rows,
     join,
     loop,
+    map_,
     race,
+    retry,
     rows,
+    schedule,
     seq,
     sleep,
     sleep_until,
     sql,
     subject_of,
+    timeout,
+    undo,
     wait,
 )
 
@@ -80,7 +88,8 @@ class Recording(Run):
 
 
 def named(item: Event | Effect) -> list[Any]:
-    return [type(item).__name__, *asdict(item).values()]
+    values: list[Any] = json.loads(json.dumps(list(asdict(item).values())))
+    return [type(item).__name__, *values]
 
 
 # --- the histories ---------------------------------------------------------------------------------------------------
@@ -163,6 +172,41 @@ def endless(run: Run) -> None:
     run.start(at=0).fire("1.1").fire("1.2").cancel()
 
 
+PAYMENT = retry(
+    seq(
+        undo(sql("charge", "c"), sql("refund $c.id")),
+        catch(timeout(sql("ship $c.id"), 5), sql("insert into log values ($error.code)")),
+        sql("book"),
+    ),
+    2,
+)
+SPREAD = seq(
+    map_(sql("rows"), child(sql("work"), "n $item", input={"id": "$item.id"}, timeout_seconds=9), 2, name="m"),
+    race(seq(undo(sql("hold"), sql("free")), await_("other", 60)), schedule("0 3 * * *", "Europe/Berlin")),
+)
+
+
+def payment(run: Run) -> None:
+    run.start(at=0).done("4.1", rows({"id": 7}), at=1).fire("7.1", at=6).stopped("8.1", at=7).done("9.1", at=8)
+    run.fail("10.1", "no book", at=9).done("5.1", at=10).fire("1.1").done("4.2", LONG).done("8.2").fail("10.2", "again")
+    run.cancel("too late").fail("5.2", "no refund").fire("5.2.1").done("5.2")
+
+
+def spread(run: Run) -> None:
+    run.start(at=0).done("3", rows({"id": 1}, {"id": 2}, {"id": 3}), at=1).ended("4.2", "completed", {"x": LONG}, at=2)
+    run.ended("4.1", "failed", None, {"message": "m", "code": "c"}, at=3).ended("4.3", at=4)
+
+
+def spread_and_lost(run: Run) -> None:
+    run.start(at=0).done("3", rows({"id": 1}), at=1).ended("4.1", at=2).done("9", at=3).fire("12").done("10")
+
+
+def spread_and_cancelled(run: Run) -> None:
+    run.start(at=0).done("3", rows({"id": 1}), at=1).ended("4.1", at=2).cancel("enough", at=3).done("9", at=4).done(
+        "10", at=5
+    )
+
+
 HISTORIES: dict[str, tuple[Json | str, dict[str, Any], Callable[[Run], None]]] = {
     "order": (ORDER, {"input_": '{"amount":5}'}, order),
     "order_failed": (ORDER, {"input_": '{"amount":5}', "variables": {"v": "x"}}, order_failed),
@@ -176,6 +220,10 @@ HISTORIES: dict[str, tuple[Json | str, dict[str, Any], Callable[[Run], None]]] =
     "cancelled": (BROKEN, {"input_": '"i"'}, cancelled),
     "waits": (seq(join(wait("s"), seq(sql("a"), wait("s"))), wait("s", 9, fresh=True), sleep(1)), {}, waits),
     "scanned": (seq(sql("a"), sleep_until("2023-11-14T22:13:23Z"), sql("b")), {}, scanned),
+    "payment": (PAYMENT, {}, payment),
+    "spread": (SPREAD, {}, spread),
+    "spread_and_lost": (SPREAD, {}, spread_and_lost),
+    "spread_and_cancelled": (SPREAD, {}, spread_and_cancelled),
     "endless": (loop(loop(brk())), {}, endless),
 }
 

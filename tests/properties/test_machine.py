@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import machine
+from engine.effects import CancelChild, CancelStep, Execute, StartChild
 from engine.events import CancelRequested, Completed, Event, Signalled
-from engine.frames import step_key
+from engine.frames import parse_step_key, step_key
 from engine.resulttext import has_rows
 from engine.substitution import SubstitutionError, render_sql, render_text
 from engine.truth import is_true
@@ -29,17 +30,25 @@ from tests.engine.machinery import (
     ROLE,
     Json,
     Run,
+    await_,
     brk,
+    catch,
     cell,
+    child,
     if_,
     if_rows,
     join,
     loop,
+    map_,
     race,
+    retry,
     rows,
+    schedule,
     seq,
     sleep,
     sql,
+    timeout,
+    undo,
     wait,
 )
 
@@ -56,31 +65,68 @@ signal_leaves = st.builds(wait, st.sampled_from("st"), st.none() | st.integers(0
 
 
 def graphs(
-    leaves: st.SearchStrategy[Json], *, races: bool, breaks: bool = False, depth: int = 4
+    leaves: st.SearchStrategy[Json],
+    *,
+    races: bool,
+    breaks: bool = False,
+    depth: int = 4,
+    guards: bool = False,
+    loops: bool = True,
 ) -> st.SearchStrategy[Json]:
-    """Graphs up to a depth. `breaks`: inside a loop, with nothing between that runs branches side by side."""
+    """Graphs up to a depth. `breaks`: inside a loop, with nothing between that runs branches side by side. `guards`: with
+    the nodes that stand around others to time, try, catch, undo and repeat them.
+    """
     here = leaves | st.builds(brk, st.sampled_from((None, 1, "$a?"))) if breaks else leaves
     if depth == 0:
         return here
-    inner = graphs(leaves, races=races, breaks=breaks, depth=depth - 1)
-    branch = graphs(leaves, races=races, breaks=breaks and races, depth=depth - 1)
-    body = graphs(leaves, races=races, breaks=True, depth=depth - 1)
+    inner = graphs(leaves, races=races, breaks=breaks, depth=depth - 1, guards=guards, loops=loops)
+    branch = graphs(leaves, races=races, breaks=breaks and races, depth=depth - 1, guards=guards, loops=loops)
+    body = graphs(leaves, races=races, breaks=True, depth=depth - 1, guards=guards, loops=loops)
+    apart = graphs(leaves, races=races, depth=depth - 1, guards=guards, loops=loops)
+    repeated = st.builds(
+        lambda b, c, e, n: loop(b, c, every=e, name=n), body, st.none() | body, st.sampled_from((None, 0, 2)), names
+    )
     kinds = [
         here,
         st.builds(lambda items: seq(*items), st.lists(inner, min_size=2, max_size=4)),
         st.builds(lambda branches, name: join(*branches, name=name), st.lists(branch, min_size=1, max_size=3), names),
         st.builds(if_, inner, inner, inner, names),
         st.builds(if_rows, st.sampled_from(NAMES), inner, inner, names),
-        st.builds(
-            lambda b, c, e, n: loop(b, c, every=e, name=n), body, st.none() | body, st.sampled_from((None, 0, 2)), names
-        ),
+        *([repeated] if loops else []),
     ]
     if races:
         kinds.append(st.builds(lambda b, name: race(*b, name=name), st.lists(branch, min_size=2, max_size=3), names))
+    if guards:
+        kinds += [
+            st.builds(retry, inner, st.integers(1, 3), name=names),
+            st.builds(timeout, inner, st.integers(0, 3), names),
+            st.builds(catch, inner, inner, names),
+            st.builds(undo, inner, apart, names),
+            st.builds(map_, inner | st.sampled_from((*NAMES, "input")), apart, st.integers(1, 3), names),
+        ]
     return st.one_of(kinds)
 
 
-any_graph = graphs(plain_leaves | signal_leaves, races=True)
+child_leaves = st.builds(
+    lambda given, name: child(sql(), name=name, **given),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "on_failure": st.sampled_from(("raise", "return")),
+            "on_parent_cancel": st.sampled_from(("cancel", "abandon")),
+            "timeout_seconds": st.integers(0, 3),
+            "detach": st.booleans(),
+            "input": st.sampled_from(("$a?", 1)),
+        },
+    ),
+    names,
+)
+waiting_leaves = st.one_of(
+    child_leaves,
+    st.builds(await_, st.just("other"), st.none() | st.integers(0, 3), names),
+    st.builds(schedule, st.sampled_from(("* * * * *", "@hourly")), st.just("UTC"), names),
+)
+any_graph = graphs(plain_leaves | signal_leaves | waiting_leaves, races=True, guards=True)
 orderly_graph = graphs(plain_leaves, races=False)
 """Graphs whose end depends on nothing but the outcomes of their steps."""
 
@@ -113,13 +159,21 @@ class World:
     def give(self, event: Event) -> None:
         self.log.append(event)
         self.run.at_us = event.at_us
-        if isinstance(event, Completed) and event.run_as == (machine.ENGINE if event.step in self.run.timers else ROLE):
+        if isinstance(event, Completed):
             self.run.answered.setdefault(event.step, event.result or "null")
         self.run.fold(event)
 
     def answer(self, step: str) -> None:
         outcome, result = outcome_of(self.seed, step)
         self.give(self.completed(step, outcome, result, ROLE))
+
+    def end(self, step: str) -> None:
+        """A child ends, or an instance that is awaited."""
+        given = self.run.children.get(step)
+        outcome, result = outcome_of(self.seed, step)
+        status = "pending" if isinstance(given, StartChild) and given.detach else outcome
+        answer = {"instance_id": step, "status": status, "result": result and json.loads(result), "error": None}
+        self.give(self.completed(step, "completed", json.dumps(answer), machine.ENGINE))
 
     def fire(self, step: str) -> None:
         self.run.at_us = max(self.run.at_us, self.run.timers[step].due_us)
@@ -128,9 +182,17 @@ class World:
     def give_up(self, step: str) -> None:
         self.give(self.completed(step, "cancelled", None, ROLE))
 
+    def settle(self, step: str) -> list[Callable[[], None]]:
+        """Every way in which an abandoned step may end."""
+        if isinstance(self.run.draining[step], CancelChild):
+            return [lambda: self.end(step)]
+        return [lambda: self.answer(step), lambda: self.give_up(step)]
+
     def completed(self, step: str, outcome: Any, result: str | None, run_as: int) -> Completed:
         error = None if outcome == "completed" else f'{{"message":"{step} {outcome}"}}'
-        return Completed(f"c{len(self.log)}", self.time(), run_as, step, 1, outcome, result, error)
+        asked = self.run.open.get(step) or self.run.draining.get(step)
+        attempt = asked.attempt if isinstance(asked, Execute | CancelStep) and run_as == ROLE else 1
+        return Completed(f"c{len(self.log)}", self.time(), run_as, step, attempt, outcome, result, error)
 
     def time(self) -> int:
         """Commit times move, and not always forward."""
@@ -148,12 +210,14 @@ class World:
         return [
             *(lambda step=step: self.answer(step) for step in run.open),
             *(lambda step=step: self.fire(step) for step in run.timers),
-            *(lambda step=step: self.answer(step) for step in run.draining),
-            *(lambda step=step: self.give_up(step) for step in run.draining),
+            *(lambda step=step: self.end(step) for step in {**run.children, **run.awaits}),
+            *(way for step in run.draining for way in self.settle(step)),
         ]
 
     def noise(self) -> list[Callable[[], None]]:
         """Rows that must change nothing."""
+        if any(node.undoing for node in self.run.subject.graph.nodes):
+            return []  # what an undo may yet ask for is kept, not ignored
         known = [*self.run.answered, *self.run.open, *self.run.timers, *self.run.draining]
         return [
             *(lambda step=step: self.ignored(step, ROLE + 1) for step in known[-2:]),
@@ -242,11 +306,58 @@ def test_cancelling_at_any_moment_ends_an_instance_once_every_key_is_answered(
     if finished(world.run):
         return
     world.cancel()
-    assert not world.run.steps
-    while world.run.draining:
-        assert not finished(world.run)
-        world.choose(world.answers())
-    assert world.run.status == ("cancelled" if ending is None else ending.status)
+    while not finished(world.run):
+        if not (answers := world.answers()):
+            world.signal(min({wait.name for wait in world.run.state.waits.values()}))  # in an undo
+        else:
+            world.choose(answers)
+    if not world.run.state.undo_failures:
+        assert world.run.status == ("cancelled" if ending is None else ending.status)
+
+
+# --- undo -------------------------------------------------------------------------------------------------------------------
+
+paid_leaves = st.builds(lambda: undo(sql("do"), sql("undo")))
+undo_graph = graphs(
+    st.one_of(paid_leaves, paid_leaves, plain_leaves, signal_leaves), races=True, guards=True, loops=False
+)
+
+
+@given(undo_graph, seeds, st.lists(seeds, max_size=120), st.integers(0, 3))
+@settings(max_examples=300, deadline=None)
+def test_what_was_done_by_an_instance_that_fails_is_undone_exactly_once(
+    graph: Json, seed: int, choices: list[int], early_signals: int
+) -> None:
+    world = World(Run(graph), seed, iter(choices))
+    for number in range(early_signals):
+        world.signal("st"[number % 2])
+    world.run.start()
+    world.live()
+    while not finished(world.run):
+        world.signal(min({wait.name for wait in world.run.state.waits.values()}))
+        world.live()
+    nodes = world.run.subject.graph.nodes
+    done: Counter[str] = Counter()
+    undone: Counter[str] = Counter()
+    for event in world.log:
+        if isinstance(event, Completed) and event.outcome == "completed" and event.run_as == ROLE:
+            key = parse_step_key(event.step)
+            assert key is not None
+            query = nodes[key[0] - 1].query
+            # what an undo does within itself is undone only if that undo fails
+            if query == "do" and not nodes[key[0] - 1].undoing:
+                done[step_key(key[0] + 1, key[1])] += 1
+            elif query == "undo" and event.step in done:
+                undone[event.step] += 1
+    failed = (
+        {f["step"] for f in json.loads(world.run.finish.error or "{}").get("undo", [])} if world.run.finish else set()
+    )
+    note(f"{world.run.status}, {len(undone)} undone of {len(done)}, {len(failed)} undos failed")
+    assert undone <= done
+    if world.run.status == "cancelled" and not failed:
+        assert undone == done
+    if world.run.status == "failed":
+        assert {step for step in done if step not in undone} <= failed
 
 
 # --- a model ----------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from psycopg.rows import TupleRow
 
-from engine.graph import GraphError, parse_graph
+from engine.graph import SHAPES, GraphError, Kind, parse_graph
 from tests.servers import Cluster
 
 VERDICTS = """
@@ -57,11 +57,8 @@ class Members(list[tuple[str | Raw, Any]]):
 NAMES = ("a", "_x9", "result_1", "B" * 63)
 KEYS = ("node_type", "left_node", "right_node", "condition_node", "extra_nodes", "query", "result_name")
 FOREIGN_KEYS = ("", "nodetype", "Query", "left_node ", "$schema", "näme", "_", "query.x", "left_nod")
-TYPES = ("SQL", "THEN", "JOIN", "RACE", "IF", "LOOP", "BREAK", "SLEEP", "SIGNAL")
-OTHER_TYPES = (
-    "MAP", "RETRY", "TIMEOUT", "CATCH", "UNDO", "HTTP", "HTTP_MULTIPART", "CALL_CHILD", "AWAIT_INSTANCE",
-    "WAIT_SCHEDULE", "sql", "NOPE", "", " SQL", "SQL ", '"SQL"', "S" * 70, "SQL\n", "Ünbekannt",
-)  # fmt: skip
+TYPES = tuple(SHAPES)
+OTHER_TYPES = ("sql", "NOPE", "", " SQL", "SQL ", '"SQL"', "S" * 70, "SQL\n", "Ünbekannt", "HTTPS", "MAP_", "THROW")
 
 texts = st.sampled_from(
     ["select 1", " ", "", "\n", "\u00a0", "\x0b", "{v}", "$a.b?", "'\"\\'", "ä", "😀", "\\", "\\u0041", "}", "]", '{"a":1}',
@@ -119,6 +116,180 @@ def options(**values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 seconds = st.one_of(st.just(Raw("5")), st.builds(Raw, numbers), odd)
+objects = st.one_of(st.just(Members()), st.just(Members([("a", "$x"), ("b", Members([("c", 1)]))])), odd)
+counts = st.one_of(
+    st.sampled_from([1, 5, 10_000]), st.builds(Raw, st.sampled_from(["0", "10001", "1.0", "1e2", "-1", "0x1"])), odd
+)
+fields = st.one_of(
+    st.sampled_from(["*", "*", "0", "1", "5", "9", "*/2"]),
+    st.sampled_from(
+        [
+            "*/5",
+            "*/0",
+            "1-5",
+            "5-1",
+            "0-7",
+            "7",
+            "7-7",
+            "sun-sat",
+            "fri-mon",
+            "jan",
+            "MON,wed",
+            "Dec/2",
+            "jan-jun/3",
+            "1,2,3",
+            "60",
+            "23",
+            "24",
+            "0",
+            "31",
+            "30,31",
+            "29",
+            "32",
+            "13",
+            "5/15",
+            "*,1",
+            "5-",
+            "-5",
+            "1,,2",
+            "",
+            "L",
+            "?",
+            "*/99999",
+            "100",
+            "1-2-3",
+            "1/2/3",
+            "**",
+            "*-5",
+            "a",
+            "mo",
+            "mond",
+            "٣",
+            "\u017fun",
+            "9/9999",
+        ]
+    ),
+)
+crons = st.one_of(
+    st.lists(fields, min_size=5, max_size=5).map(" ".join),
+    st.sampled_from(
+        [
+            "* * * * *",
+            "0 0 30 2 *",
+            "0 0 31 2,4,6,9,11 *",
+            "0 0 30 2 mon",
+            "0 0 29 2 *",
+            "0 0 31 4 0-6",
+            "0 0 30 2 *,1",
+            "* * * *",
+            "* * * * * *",
+            "@daily",
+            "@Yearly",
+            "@reboot",
+            "@",
+            " @hourly\n",
+            "  *\t* * * *  ",
+            "* * *\x0b* *",
+            "* *\u00a0* * * *",
+            "{c}",
+            "* * $m * *",
+            "0 0 31 11-2 *",
+            "0 0 31 4/5 *",
+            "0 0 31 2 7",
+            "0 0 31 2 */1",
+            "0 0 31 2 1,*/01",
+            "0 0 31 2 */2",
+            "@annually",
+            "@midnight",
+            "@weekly",
+            "@monthly",
+            "@daily x",
+        ]
+    ),
+    texts,
+)
+zones = st.one_of(
+    st.sampled_from(
+        [
+            "UTC",
+            "utc",
+            "Europe/Berlin",
+            "EUROPE/berlin",
+            "America/Argentina/Buenos_Aires",
+            "America/Port-au-Prince",
+            "Etc/GMT+12",
+            "Etc/GMT+13",
+            "etc/gmt-14",
+            "Etc/GMT-15",
+            "Etc/GMT0",
+            "GMT0",
+            "GMT+0",
+            "GMT+1",
+            "UTC+3",
+            "PST",
+            "CEST",
+            "EST",
+            "EST5EDT",
+            "EST5",
+            "FOO5",
+            "<+03>-03",
+            "Europe/Nowhere",
+            "Europe/Berlin ",
+            "Europe//Berlin",
+            "Europe/../UTC",
+            "/UTC",
+            "Europe",
+            "posix/UTC",
+            "right/UTC",
+            "Z",
+            "Zulu",
+            "+01",
+            "01:00",
+            "W-SU",
+            "NZ-CHAT",
+            "",
+            "default",
+            "local",
+            "localtime",
+            "posixrules",
+            "Factory",
+            "{tz}",
+            "$t",
+            "Europe/Berlin5",
+            "Asia/Istanbul",
+            "US/Pacific",
+            "Etc/Unknown",
+            "\u212aiev",
+            "Asia/Calcutta",
+        ]
+    ),
+    texts,
+    odd,
+)
+ids = st.one_of(
+    st.sampled_from(["a", "~1/2.3", "a.b_c:d/e-f", "x" * 300, "-a", " a", "a b", "ä", "$i", "{i}", "~", "a~", "a\n"]),
+    texts,
+    odd,
+)
+child_options = st.fixed_dictionaries(
+    {},
+    optional={
+        "timeout_seconds": st.one_of(st.sampled_from(["$t", "{t}", "5"]), seconds),
+        "on_failure": st.one_of(st.sampled_from(["raise", "return", "cancel", "$x", Raw('"r\\u0065turn"')]), odd),
+        "inherit_vars": st.one_of(st.booleans(), odd),
+        "vars": objects,
+        "input": odd,
+        "on_parent_cancel": st.one_of(st.sampled_from(["cancel", "abandon", "raise"]), odd),
+        "detach": st.one_of(st.booleans(), odd),
+    },
+).map(lambda found: Members(found.items()))
+other_options = st.lists(
+    st.tuples(
+        st.sampled_from(["else", "x" * 70, "detach", "Input", "timeout", Raw('"det\\u0061ch"'), Raw('"\\u0000"')]), odd
+    ),
+    max_size=1,
+)
+more_child_options = st.builds(lambda known, more: Members([*known, *more]), child_options, other_options)
 QUERIES: dict[str, st.SearchStrategy[Any]] = {
     "SQL": texts,
     "SLEEP": st.one_of(
@@ -138,6 +309,20 @@ QUERIES: dict[str, st.SearchStrategy[Any]] = {
         condition_type=st.sampled_from(["result_has_rows"] * 4 + ["x", 1, None]),
         result_name=st.one_of(st.sampled_from([*NAMES, "1a", "", "a\n"]), odd),
     ),
+    "WAIT_SCHEDULE": options(cron_expr=st.one_of(crons, crons, odd), timezone=zones),
+    "HTTP": options(url=texts, method=st.one_of(texts, odd), body=odd, headers=objects, timeout_seconds=seconds),
+    "HTTP_MULTIPART": options(url=texts, parts=st.one_of(st.just([]), odd), headers=objects, timeout_seconds=seconds),
+    "CALL_CHILD": st.one_of(
+        st.none(), options(label=st.one_of(texts, odd), options=st.one_of(more_child_options, odd))
+    ),
+    "AWAIT_INSTANCE": options(instance_id=ids, timeout_seconds=seconds),
+    "MAP": st.one_of(
+        st.none(), options(items=st.one_of(st.sampled_from([*NAMES, "1a", "", "select 1"]), odd), max_parallel=counts)
+    ),
+    "RETRY": options(max_attempts=counts, initial=seconds, backoff=seconds, max_interval=seconds),
+    "TIMEOUT": st.one_of(st.none(), options(seconds=seconds)),
+    "CATCH": st.one_of(st.none(), texts),
+    "UNDO": st.one_of(st.none(), texts),
 }
 
 # --- graphs ---------------------------------------------------------------------------------------------------------
@@ -197,7 +382,13 @@ leaves = st.one_of(
     st.just(node("SLEEP", query="30")),
     st.just(node("SIGNAL", query='{"signal_name":"go"}')),
     st.just(node("BREAK")),
+    st.just(node("WAIT_SCHEDULE", query='{"cron_expr":"0 9 * * mon-fri","timezone":"Europe/Berlin"}')),
+    st.just(node("AWAIT_INSTANCE", query='{"instance_id":"$o.id","timeout_seconds":5}')),
+    st.just(node("HTTP", query='{"url":"https://example.com/","headers":{"x":"y"}}')),
 )
+
+
+CALLS = (None, '{"label":"c","options":{"timeout_seconds":"{t}","on_failure":"return","vars":{"a":1}}}')
 
 
 def inner_nodes(children: st.SearchStrategy[Members]) -> st.SearchStrategy[Members]:
@@ -212,6 +403,12 @@ def inner_nodes(children: st.SearchStrategy[Members]) -> st.SearchStrategy[Membe
         st.builds(node, st.just("IF"), left_node=children, right_node=children, query=st.just(has_rows)),
         st.builds(node, st.just("LOOP"), left_node=children, condition_node=st.one_of(st.none(), children)),
         st.builds(node, st.just("LOOP"), left_node=children, query=st.just('{"every":0.5}')),
+        st.builds(node, st.sampled_from(["CATCH", "UNDO"]), left_node=children, right_node=children),
+        st.builds(node, st.just("MAP"), left_node=children, right_node=children),
+        st.builds(node, st.just("MAP"), right_node=children, query=st.just('{"items":"a","max_parallel":3}')),
+        st.builds(node, st.just("RETRY"), left_node=children, query=st.just('{"max_attempts":3,"backoff":1.5}')),
+        st.builds(node, st.just("TIMEOUT"), left_node=children, query=st.just('{"seconds":60}')),
+        st.builds(node, st.just("CALL_CHILD"), left_node=children, query=st.sampled_from(CALLS)),
     )
 
 
@@ -300,9 +497,11 @@ def single_nodes(draw: Draw) -> Case:
     """A node and its query, in a loop so that a BREAK may stand there."""
     kind = draw(st.sampled_from(sorted(QUERIES)))
     query = draw(QUERIES[kind])
-    parts = dict.fromkeys(
-        ("left_node", "right_node") if kind == "IF" else ("left_node",) if kind == "LOOP" else (), SELECT
-    )
+    shape = SHAPES[Kind(kind)]
+    places = [place for place in ("left_node", "right_node") if getattr(shape, place.removesuffix("_node")).value]
+    if kind == "MAP" and draw(st.booleans()):
+        places.remove("left_node")
+    parts = dict.fromkeys(places, SELECT)
     tree = node("LOOP", left_node=node(kind, query=query, **parts))
     return spell(tree, draw(layouts)), True
 
@@ -391,6 +590,31 @@ RARE = [
     *(in_a_loop(Members([*SELECT, ("x", Raw(text))])) for text in (*NUMBERS, *STRINGS, *NESTS)),
     *(in_a_loop(node("BREAK", query=f'{{"break_value":{text}}}')) for text in (*NUMBERS, *STRINGS, *NESTS)),
     *(in_a_loop(Members([*SELECT, (Raw(text), 1)])) for text in STRINGS),
+    *(
+        in_a_loop(node("CALL_CHILD", left_node=SELECT, query=f'{{"options":{text}}}'))
+        for text in (
+            '{"detach":true,"detach":true}',
+            '{"detach":true,"det\\u0061ch":null}',
+            '{"det\\u0061ch":true}',
+            '{"nope":null,"else":1,"x":2}',
+            '{"x":1,"x":1}',
+            '{"timeout_seconds":"\\u0024t"}',
+            '{"timeout_seconds":"t"}',
+            '{"on_failure":null,"vars":{"a":1,"a":2}}',
+            '{"vars":[]}',
+            "null",
+            "5",
+            '"{}"',
+            '{"input":"\\u0000"}',
+            '{"vars":{"\\ud800":1}}',
+            "{ }",
+        )
+    ),
+    *(
+        in_a_loop(node("RETRY", left_node=SELECT, query=f'{{"max_attempts":2,"backoff":{text}}}'))
+        for text in (*NUMBERS, "0.99999999999999999999", "1000.00000000000000000001", "1000", "1e3", "1.0", "1001")
+    ),
+    *(in_a_loop(node("RETRY", left_node=SELECT, query=f'{{"max_attempts":{text}}}')) for text in (*NUMBERS, *STRINGS)),
 ]
 
 

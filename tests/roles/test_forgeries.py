@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from psycopg.errors import StatementTooComplex
 
 from tests.roles.attack import named
 from tests.servers import ORDINARY_ROLES, Cluster, wait_until
@@ -12,6 +13,10 @@ from tests.workflows import World, world
 
 FORGE = (
     "insert into df.completions (instance_key, step, attempt, outcome, result, error) values (%s, %s, 1, %s, %s, %s)"
+)
+
+SIGNAL = (
+    "insert into df.signals (instance_id, name, data) values (%s, 'go', (repeat('[', %s) || repeat(']', %s))::json)"
 )
 
 
@@ -150,6 +155,31 @@ def test_what_forges_a_completion_of_its_own_step_harms_itself_only(stage: World
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------------
+
+
+def test_an_error_that_no_database_can_hold_harms_nobody(stage: World) -> None:
+    """json takes escapes of half a surrogate pair and of NUL, text does not: one such word must not spoil a checkpoint."""
+    id_ = stage.start(stage.build("select df.seq(df.wait_for_signal('go'), 'select 1')"))
+    stage.wait_for(id_, "running")
+    odd = r"""{"message":"\ud800\u0000","code":"\udfff","hint":"x\ud8ff"}"""
+    stage.run(FORGE, [stage.key(id_), "3", "failed", None, odd], role="alice")
+    stage.run("select df.signal(%s, 'go')", [id_], role="alice")
+    assert stage.end(id_).message == "\ufffd\ufffd"
+    assert stage.outcome("select 1 as x", role="bob").rows == [{"x": 1}]
+
+
+def test_a_result_that_is_deeper_than_the_server_reads_harms_nobody(stage: World) -> None:
+    """A signal may be as deep as the server takes it; whatever is put around it is deeper."""
+    id_ = stage.start(stage.build("select df.join_all(df.join_all(df.wait_for_signal('go')))"))
+    deep = 1 << 14
+    while True:
+        try:
+            stage.run(SIGNAL, [id_, deep, deep], role="alice")
+            break
+        except StatementTooComplex:
+            deep -= 16
+    assert stage.end(id_).message == "the result nests deeper than 2000 levels"
+    assert stage.outcome("select 1 as x", role="bob").rows == [{"x": 1}]
 
 
 def test_commands_for_an_id_reach_the_senders_instance_and_not_another_roles_of_that_id(stage: World) -> None:

@@ -21,7 +21,7 @@ READABLE = TABLES[:9]
 
 PRIVILEGES = {
     "schema df": "USAGE",
-    **{f"table {table}": "SELECT" for table in READABLE},
+    **{f"table {table}": "SELECT" for table in (*READABLE, "nodes")},
     **{f"column instances.{column}": "INSERT" for column in ("id", "graph", "label", "input", "database")},
     **{f"column signals.{column}": "INSERT" for column in ("owner", "instance_id", "name", "data")},
     **{
@@ -98,8 +98,10 @@ def test_a_role_with_df_executes_what_is_api_and_nothing_else(ground: Ground, as
         "df.take_over()",
         "df.heartbeat(0, 'x')",
         "df.record_completions(0, '[]')",
-        "df.write_checkpoint(0, '0/0', null, null, null, null, null, null, null, null, null, null, null, null, null, "
-        "null, null, null, null, null, null, null, null, null, null)",
+        f"df.write_checkpoint(0, '0/0', {', '.join(['null'] * 34)})",
+        "df.start_children(0, '[]')",
+        "df.cancel_children(0, '[]')",
+        "df.begin_waits(0, '[]')",
     ],
 )
 def test_what_is_the_engines_or_the_admins_to_call_is_refused(as_role: As, call: str) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
+from engine.connect import connect
 from engine.executors.login import Login, LoginRefused
+from engine.store.postgres import PostgresStore
 from tests.roles.attack import named, run, scalar
 from tests.roles.test_engines_safety import set_traps
 from tests.roles.test_who import ODD_NAMES
@@ -125,8 +127,12 @@ def test_a_login_that_is_not_the_role_with_the_oid_is_given_up(stage: World) -> 
             return "bob"
 
     async def attempt(role: int) -> None:
-        async with await psycopg.AsyncConnection.connect(stage.database.engine_dsn) as lookup:
-            await Late(stage.database.dsn(), None, lookup).connect(role, end_all=False, end=frozenset())
+        lookup = PostgresStore(await connect(stage.database.engine_dsn, "walflow-cli"))
+        try:
+            login = Late(stage.database.dsn(), None, lookup)
+            await login.connect(role, end_all=False, end=frozenset(), on_idle_loss=lambda _: None)
+        finally:
+            await lookup.close()
 
     with pytest.raises(LoginRefused, match="logged in as bob, which is not the role with OID"):
         asyncio.run(attempt(stage.value("select 'alice'::regrole::oid::int8")))

@@ -258,7 +258,7 @@ def columns_of(connection: Connection, table: str) -> dict[str, str]:
     found = rows(
         connection,
         "select attname::text, format_type(atttypid, null) from pg_attribute "
-        "where attrelid = %s::regclass and attnum > 0 and not attisdropped order by attnum",
+        "where attrelid = %s::regclass and attnum > 0 and not attisdropped and attgenerated = '' order by attnum",
         [f"df.{table}"],
     )
     return {name: kind for name, kind in found if name not in WRITABLE[table]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -26,25 +27,31 @@ def on_every_version(server: Cluster) -> Iterator[Database]:
     made.drop()
 
 
+@contextmanager
+def asking(database: Database, role: str) -> Iterator[Asking]:
+    """A role in a transaction that is rolled back."""
+    with database.connect(role, autocommit=False) as connection:
+        connection.execute("select")  # else the first question would be the transaction, and be committed
+        yield Asking(connection)
+        connection.rollback()
+
+
 @pytest.fixture
 def alice(shared: Database) -> Iterator[Asking]:
     """Alice in a transaction that is rolled back."""
-    with shared.connect("alice", autocommit=False) as connection:
-        yield Asking(connection)
-        connection.rollback()
+    with asking(shared, "alice") as asked:
+        yield asked
 
 
 @pytest.fixture
 def everywhere(on_every_version: Database) -> Iterator[Asking]:
     """Alice in a transaction that is rolled back, once a version."""
-    with on_every_version.connect("alice", autocommit=False) as connection:
-        yield Asking(connection)
-        connection.rollback()
+    with asking(on_every_version, "alice") as asked:
+        yield asked
 
 
 @pytest.fixture
 def bob(shared: Database) -> Iterator[Asking]:
     """Bob, likewise."""
-    with shared.connect("bob", autocommit=False) as connection:
-        yield Asking(connection)
-        connection.rollback()
+    with asking(shared, "bob") as asked:
+        yield asked

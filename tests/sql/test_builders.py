@@ -23,6 +23,13 @@ IF_CTE: Final = (
     '"condition_node":{"node_type":"SQL","query":"c"}}'
 )
 
+
+def options(kind: str, query: str, **children: str) -> str:
+    """The text of a node whose query is that text."""
+    inner = "".join(f',"{place}":{child}' for place, child in children.items())
+    return f'{{"node_type":"{kind}"{inner},"query":{json.dumps(query, ensure_ascii=False)}}}'
+
+
 GOLDEN: Final = {
     # SQL
     "df.sql('select 1')": '{"node_type":"SQL","query":"select 1"}',
@@ -115,6 +122,56 @@ GOLDEN: Final = {
     "df.wait_for_signal('go', 60, false)": (
         r'{"node_type":"SIGNAL","query":"{\"signal_name\":\"go\",\"timeout_seconds\":60}"}'
     ),
+    # WAIT_SCHEDULE
+    "df.wait_for_schedule('0 9 * * mon-fri')": options(
+        "WAIT_SCHEDULE", '{"cron_expr":"0 9 * * mon-fri","timezone":"UTC"}'
+    ),
+    "df.wait_for_schedule('@daily', 'europe/Berlin')": options(
+        "WAIT_SCHEDULE", '{"cron_expr":"@daily","timezone":"Europe/Berlin"}'
+    ),
+    "df.wait_for_schedule(timezone => '{tz}', cron_expr => '$c')": options(
+        "WAIT_SCHEDULE", '{"cron_expr":"$c","timezone":"{tz}"}'
+    ),
+    # HTTP
+    "df.http('https://x/{a}')": options("HTTP", '{"url":"https://x/{a}","method":"POST","timeout_seconds":30}'),
+    """df.http('u', 'GET', 'b"', '{"A": "1", "b:, ": "{secret:K}", "c": ": , "}', 1.50)""": options(
+        "HTTP",
+        '{"url":"u","method":"GET","body":"b\\"","headers":{"A":"1","c":": , ","b:, ":"{secret:K}"},'
+        '"timeout_seconds":1.5}',
+    ),
+    "df.http('u', headers => '{}')": options("HTTP", '{"url":"u","method":"POST","timeout_seconds":30}'),
+    """df.http_multipart('u', parts => '[{"name": "f", "data_b64": "$f"}]')""": options(
+        "HTTP_MULTIPART",
+        '{"url":"u","method":"POST","parts":[{"name":"f","data_b64":"$f"}],"timeout_seconds":30}',
+    ),
+    # CALL_CHILD
+    "df.call_child('a')": f'{{"node_type":"CALL_CHILD","left_node":{A}}}',
+    """df.call_child('a', '', '{}')""": f'{{"node_type":"CALL_CHILD","left_node":{A}}}',
+    "df.call_child('a', 'l {x}')": options("CALL_CHILD", '{"label":"l {x}"}', left_node=A),
+    """df.call_child('a', options => '{"vars": {"v": [1, "a b"]}, "detach": true, "timeout_seconds": "$t"}')""": options(
+        "CALL_CHILD", '{"options":{"vars":{"v":[1,"a b"]},"detach":true,"timeout_seconds":"$t"}}', left_node=A
+    ),
+    # AWAIT_INSTANCE
+    "df.await_instance('$o.id')": options("AWAIT_INSTANCE", '{"instance_id":"$o.id"}'),
+    "df.await_instance('order-1', 60)": options("AWAIT_INSTANCE", '{"instance_id":"order-1","timeout_seconds":60}'),
+    # MAP
+    "df.map('rows', 'b')": options("MAP", '{"items":"rows","max_parallel":10}', right_node=B),
+    "df.map('a ', 'b', 3)": options(
+        "MAP", '{"max_parallel":3}', left_node='{"node_type":"SQL","query":"a "}', right_node=B
+    ),
+    "df.map(df.sql('a'), 'b', max_parallel => 10000)": options(
+        "MAP", '{"max_parallel":10000}', left_node=A, right_node=B
+    ),
+    # RETRY, TIMEOUT, CATCH, UNDO
+    "df.retry('a', 3)": options("RETRY", '{"max_attempts":3,"initial":1,"backoff":2,"max_interval":300}', left_node=A),
+    "df.retry('a', 1, '0', 1.50, '1 hour')": options(
+        "RETRY", '{"max_attempts":1,"initial":0,"backoff":1.5,"max_interval":3600}', left_node=A
+    ),
+    "df.timeout('a', '90 s')": options("TIMEOUT", '{"seconds":90}', left_node=A),
+    "df.timeout('a', after => '0.0000001 s')": options("TIMEOUT", '{"seconds":0}', left_node=A),
+    "df.catch('a', 'b')": f'{{"node_type":"CATCH","left_node":{A},"right_node":{B}}}',
+    "df.with_undo('a', 'b')": f'{{"node_type":"UNDO","left_node":{A},"right_node":{B}}}',
+    "'a' <~ 'b'": f'{{"node_type":"UNDO","left_node":{A},"right_node":{B}}}',
 }
 
 KEYS: Final = ["node_type", "left_node", "right_node", "condition_node", "extra_nodes", "query", "result_name"]
@@ -170,19 +227,20 @@ def test_every_builder_and_every_operator_has_a_golden_text(alice: Connection) -
     """Builders are what is parallel safe and has arguments with names for users; helpers call theirs p_something."""
     operators = alice.execute("select oprname, oprcode::regproc::text from pg_operator").fetchall()
     names = {name: function for name, function in operators if function.startswith("df.")}
-    assert set(names) == {"~>", "|=>", "&", "|", "?>", "!>", "@>"}
+    assert set(names) == {"~>", "|=>", "&", "|", "?>", "!>", "@>", "<~"}
     for name in names:
         assert any(f"{name} '" in expression for expression in GOLDEN), name
     builders = alice.execute(
         """
         select distinct 'df.' || quote_ident(proname)
           from pg_proc
-         where pronamespace = 'df'::regnamespace and proparallel = 's' and prorettype = 'text'::regtype
+         where pronamespace = 'df'::regnamespace and prorettype = 'text'::regtype
+           and (proparallel = 's' or proname in ('wait_for_schedule', 'call_child'))
            and prolang = (select oid from pg_language where lanname = 'plpgsql')
            and proargnames[1] !~ '^p_'
         """
     ).fetchall()
-    assert len(builders) == 19
+    assert len(builders) == 29
     for (name,) in builders:
         plain = name.replace('"', "")
         assert name in names.values() or any(expression.startswith(f"{plain}(") for expression in GOLDEN), name
@@ -458,6 +516,21 @@ def test_times_are_read_in_the_session_and_not_when_a_plan_is_made(alice: Connec
         made.append(alice.execute("execute graph").fetchone())
     assert made[0] != made[1]
     assert value(alice, "provolatile::text from pg_proc where oid = 'df.sleep_until(text)'::regprocedure") == "s"
+
+
+def test_a_zone_is_spelled_as_the_server_lists_it_and_the_session_keeps_its_own(alice: Connection) -> None:
+    alice.execute("set timezone to 'Asia/Tokyo'")
+    with alice.transaction():
+        alice.execute("set local timezone to 'Asia/Kolkata'")
+        wrong = alice.execute("""
+            select name from pg_timezone_names where df.is_zone(name) and exists (
+              select from unnest(array[lower(name), upper(name), name]) as z
+               where (df.wait_for_schedule('@daily', z)::json ->> 'query')::json ->> 'timezone' <> name)
+        """).fetchall()
+        assert wrong == []
+        assert value(alice, "current_setting('timezone')") == "Asia/Kolkata"
+    assert message(alice, "df.wait_for_schedule('@daily', 'tokyo')") is not None
+    assert value(alice, "current_setting('timezone')") == "Asia/Tokyo"
 
 
 # --- odd texts ------------------------------------------------------------------------------------------------------

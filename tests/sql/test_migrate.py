@@ -371,6 +371,19 @@ def test_a_migration_that_fails_says_where_and_leaves_everything_as_it_was(
     assert dump(database) == before
 
 
+def test_a_migration_waits_for_a_table_only_so_long_and_says_what_to_do(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plus(monkeypatch, "alter table df.instances add column later integer;")
+    monkeypatch.setattr(sql.migrate, "LOCK_TIMEOUT_SECONDS", 1)
+    with database.connect("alice", autocommit=False) as user:
+        user.execute("select 1 from df.instances")
+        with pytest.raises(MigrationFailed, match="lock timeout") as failed:
+            install(database)
+    assert "long transaction" in str(failed.value.hint)
+    assert len(numbers(install(database))) == 1
+
+
 def test_a_migration_that_divides_by_zero_has_no_line(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     plus(monkeypatch, "select 1 / 0;")
     with pytest.raises(MigrationFailed, match=r"_more1\.sql: division by zero \(22012\)") as caught:

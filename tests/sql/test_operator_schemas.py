@@ -10,7 +10,7 @@ import pytest
 from sql.migrate import MissingPrivilege, OperatorTaken, migrate
 from tests.servers import Cluster, Database
 
-NAMES = {"~>", "|=>", "&", "|", "?>", "!>", "@>"}
+NAMES = {"~>", "|=>", "&", "|", "?>", "!>", "@>", "<~"}
 SEQUENCE = (
     '{"node_type":"THEN","left_node":{"node_type":"SQL","query":"a"},"right_node":{"node_type":"SQL","query":"b"}}'
 )

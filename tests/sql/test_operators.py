@@ -15,6 +15,7 @@ SAME = [
     ("'a' | 'b'", "df.race('a', 'b')"),
     ("'c' ?> 'a' !> 'b'", "df.if('c', 'a', 'b')"),
     ("@> 'a'", "df.loop('a')"),
+    ("'a' <~ 'u'", "df.with_undo('a', 'u')"),
     # one precedence, left to right
     ("'a' & 'b' & 'c'", "df.join(df.join('a', 'b'), 'c')"),
     ("'a' & 'b' | 'c'", "df.race(df.join('a', 'b'), 'c')"),
@@ -28,6 +29,8 @@ SAME = [
     ("@> 'a' ~> 'b'", "df.seq(df.loop('a'), 'b')"),
     ("@> ('a' ~> 'b')", "df.loop(df.seq('a', 'b'))"),
     ("'a' ~> @> 'b'", "df.seq('a', df.loop('b'))"),
+    ("'a' <~ 'u' ~> 'b' <~ 'v'", "df.with_undo(df.seq(df.with_undo('a', 'u'), 'b'), 'v')"),
+    ("('a' <~ 'u') ~> ('b' <~ 'v')", "df.seq(df.with_undo('a', 'u'), df.with_undo('b', 'v'))"),
     ("'a' ~> ('SELECT ' || 'x')", "df.seq('a', 'SELECT x')"),
     # ?> and !> may be told apart in any nesting
     ("'c' ?> ('c2' ?> 't2' !> 'e2') !> 'e'", "df.if('c', df.if('c2', 't2', 'e2'), 'e')"),

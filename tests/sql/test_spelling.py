@@ -64,5 +64,5 @@ def test_every_operator_says_what_it_is(database: Database) -> None:
     rows = database.run(
         "select obj_description(oid, 'pg_operator') from pg_operator where oprnamespace = 'public'::regnamespace"
     )
-    assert len(rows) == 7
+    assert len(rows) == 8
     assert all(comment.startswith("walflow: ") for (comment,) in rows)

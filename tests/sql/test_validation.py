@@ -9,16 +9,17 @@ from typing import Any
 import psycopg
 import pytest
 
+from engine.schedule import ScheduleError, zone_of
 from tests.servers import Database
 from tests.sql.asking import Asking
 
 Raw = dict[str, Any]
 
 TAIL = "(|| binds like ~>: put parentheses around concatenations)"
-TYPES = "SQL, THEN, JOIN, RACE, IF, LOOP, BREAK, SLEEP, SIGNAL"
-LATER = [
-    "WAIT_SCHEDULE", "HTTP", "HTTP_MULTIPART", "CALL_CHILD", "AWAIT_INSTANCE", "MAP", "RETRY", "TIMEOUT", "CATCH", "UNDO",
-]  # fmt: skip
+TYPES = (
+    "SQL, THEN, JOIN, RACE, IF, LOOP, BREAK, SLEEP, SIGNAL, WAIT_SCHEDULE, HTTP, HTTP_MULTIPART, CALL_CHILD, AWAIT_INSTANCE, "
+    "MAP, RETRY, TIMEOUT, CATCH, UNDO"
+)
 NAME_RULE = "is not a valid identifier — must match [a-zA-Z_][a-zA-Z0-9_]*"
 
 
@@ -203,10 +204,19 @@ def test_an_unknown_type_lists_those_that_are_known(alice: Asking, name: str) ->
     assert diagnosis.message_detail == "The node is root.left_node."
 
 
-@pytest.mark.parametrize("kind", LATER)
-def test_a_type_of_a_later_version_is_known_by_name(alice: Asking, kind: str) -> None:
-    said = refusal(alice, node("THEN", sql(), node(kind)))
-    assert said == f"root.right_node: node_type '{kind}' is not available in this version of walflow"
+@pytest.mark.parametrize(
+    "builder", ["df.http('https://x/')", """df.http_multipart('u', parts => '[{"name":"a","data_b64":""}]')"""]
+)
+def test_http_is_valid_and_refused_at_the_insert_of_this_version(alice: Asking, builder: str) -> None:
+    for around, path in (
+        ("{}", "root"),
+        ("'a' ~> df.call_child(df.retry({}, 3))", "root.right_node.left_node.left_node"),
+    ):
+        graph = alice.text(around.format(builder))
+        alice.rows("select df.validate_graph(%s)", graph)
+        assert refusal(alice, graph) == f"{path}: HTTP steps are not available in this version of walflow"
+    spelled = graph.replace("HTTP", "\\u0048TTP")
+    assert refusal(alice, spelled).endswith(": HTTP steps are not available in this version of walflow")
 
 
 @pytest.mark.parametrize("name", ["1a", "a-b", "ä", "a b", "a\n", "$a", "a.b", ""])
@@ -403,6 +413,150 @@ def test_the_users_own_functions_and_operators_do_not_reach_the_validator(databa
         assert refusal(alice, BREAK) == "root: BREAK outside a loop"
 
 
+# --- the other nodes ---
+
+
+def options(kind: str, **values: object) -> Raw:
+    return node(kind, sql(), query=json.dumps(values))
+
+
+def schedule(cron: object = "* * * * *", **more: object) -> Raw:
+    return node("WAIT_SCHEDULE", query=json.dumps({"cron_expr": cron, **more}))
+
+
+def child(**values: object) -> Raw:
+    return options("CALL_CHILD", options=values)
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (node("WAIT_SCHEDULE"), "WAIT_SCHEDULE needs a cron_expr"),
+        (schedule(5), "cron_expr is not a string"),
+        (schedule("* * * *"), "cron_expr is neither five fields nor a macro such as @daily: '* * * *'"),
+        (schedule("60 * * * *"), "cron_expr has no valid minute: '60 * * * *'"),
+        (schedule("* * * * mom"), "cron_expr has no valid day of the week: '* * * * mom'"),
+        (schedule("0 0 30 2 *"), "cron_expr never comes: '0 0 30 2 *'"),
+        (schedule("0 0 31 feb,apr-jun/2,9,nov *"), "cron_expr never comes: '0 0 31 feb,apr-jun/2,9,nov *'"),
+        (schedule(timezone="Mars/Olympus"), "timezone 'Mars/Olympus' is not known"),
+        (schedule(timezone="PST"), "timezone 'PST' is not known"),
+        (schedule(timezone="UTC+3"), "timezone 'UTC+3' is not known"),
+        (schedule(timezone=5), "timezone is not a string"),
+        (node("AWAIT_INSTANCE"), "AWAIT_INSTANCE needs an instance_id"),
+        (node("AWAIT_INSTANCE", query='{"instance_id":"a b"}'), "instance_id 'a b' is not the id of an instance"),
+        (node("MAP", right=sql()), "MAP needs a left_node or items"),
+        (node("MAP", sql(), sql(), query='{"items":"x"}'), "MAP with items takes no left_node"),
+        (node("MAP", right=sql(), query='{"items":"a b"}'), f"result name 'a b' {NAME_RULE}"),
+        (node("MAP", sql()), "MAP needs a right_node"),
+        (
+            node("MAP", sql(), sql(), query='{"max_parallel":0}'),
+            "max_parallel is not a whole number from 1 to 10000",
+        ),
+        (options("RETRY"), "RETRY needs a max_attempts"),
+        (options("RETRY", max_attempts=1.5), "max_attempts is not a whole number from 1 to 10000"),
+        (options("RETRY", max_attempts=2, backoff=0.5), "backoff is not a number from 1 to 1000"),
+        (options("RETRY", max_attempts=2, initial="1s"), "initial is not a number of seconds from 0 to 10000000000"),
+        (options("TIMEOUT"), "TIMEOUT needs seconds"),
+        (options("TIMEOUT", seconds=-1), "seconds is not a number of seconds from 0 to 10000000000"),
+        (node("CATCH", sql()), "CATCH needs a right_node"),
+        (node("UNDO", sql(), sql(), query="x"), "UNDO takes no query"),
+        (node("CALL_CHILD"), "CALL_CHILD needs a left_node"),
+        (options("CALL_CHILD", label=5), "label is not a string"),
+        (options("CALL_CHILD", options=[]), "options is not a JSON object"),
+        (child(timeout=5), "options has an unknown key 'timeout'"),
+        (child(timeout_seconds="soon"), "timeout_seconds is not a number of seconds from 0 to 10000000000"),
+        (child(on_failure="ignore"), "on_failure is not 'raise' or 'return'"),
+        (child(on_parent_cancel="kill"), "on_parent_cancel is not 'cancel' or 'abandon'"),
+        (child(inherit_vars=1), "inherit_vars is not true or false"),
+        (child(detach="yes"), "detach is not true or false"),
+        (child(vars="x"), "vars is not a JSON object"),
+    ],
+)  # fmt: skip
+def test_the_options_of_the_other_nodes_are_looked_at(alice: Asking, graph: Raw, message: str) -> None:
+    assert refusal(alice, graph) == f"root: {message}"
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        schedule("$c", timezone="{tz}"),
+        schedule("@Daily", timezone="america/ARGENTINA/buenos_aires"),
+        schedule("0 0 30 2 mon"),
+        schedule("*/15 9-17 * jan-jun/2 Mon-Fri"),
+        node("AWAIT_INSTANCE", query='{"instance_id":"{who}","timeout_seconds":0.5}'),
+        child(timeout_seconds="$t", on_failure="return", inherit_vars=True, vars={"a": "$x"}, input=[1], detach=False),
+        child(),
+        options("CALL_CHILD", label="{l}", options=None),
+        options("RETRY", max_attempts=10_000, backoff=1, initial=0, max_interval=0),
+        node("MAP", sql(), sql()),
+    ],
+)
+def test_what_is_right_or_has_references_is_taken(alice: Asking, graph: Raw) -> None:
+    accept(alice, graph)
+
+
+@pytest.mark.parametrize(
+    ("around", "taken"),
+    [
+        (lambda inner: node("CATCH", sql(), inner), True),
+        (lambda inner: options("RETRY", max_attempts=2) | {"left_node": inner}, True),
+        (lambda inner: options("TIMEOUT", seconds=2) | {"left_node": inner}, True),
+        (lambda inner: node("UNDO", inner, sql()), True),
+        (lambda inner: node("MAP", inner, sql()), True),
+        (lambda inner: node("UNDO", sql(), inner), False),
+        (lambda inner: node("UNDO", sql(), node("IF", inner, sql(), condition_node=sql())), False),
+        (lambda inner: node("UNDO", sql(), loop(inner)), True),
+        (lambda inner: node("MAP", sql(), inner), False),
+        (lambda inner: node("MAP", sql(), options("RETRY", max_attempts=2) | {"left_node": inner}), False),
+        (lambda inner: node("MAP", sql(), loop(inner)), True),
+        (lambda inner: node("CALL_CHILD", inner), False),
+        (lambda inner: node("CALL_CHILD", loop(inner)), True),
+    ],
+)
+def test_a_break_does_not_leave_a_map_an_undo_or_a_child(alice: Asking, around: Any, taken: bool) -> None:
+    graph = loop(node("THEN", sql(), around(BREAK)))
+    if taken:
+        accept(alice, graph)
+    else:
+        assert refusal(alice, graph).endswith(": BREAK outside a loop")
+
+
+def test_retries_and_maps_repeat_as_loops_do_and_the_items_of_a_map_do_not(alice: Asking) -> None:
+    graph = sql()
+    for number in range(32):
+        kinds = loop(graph), options("RETRY", max_attempts=2) | {"left_node": graph}, node("MAP", sql(), graph)
+        graph = kinds[number % 3]
+    accept(alice, node("MAP", graph, sql()))
+    assert refusal(alice, node("MAP", sql(), graph)).endswith(": more than 32 repeating nodes around one another")
+
+
+def test_every_zone_that_the_server_lists_is_known_to_both_readers(everywhere: Asking) -> None:
+    listed = [name for (name,) in everywhere.rows("select name from pg_timezone_names")]
+    known = {
+        name: taken for name, taken in everywhere.rows("select z, df.is_zone(z) from unnest(%s::text[]) as z", listed)
+    }
+    odd = {"Factory", "localtime", "posixrules"}
+    assert {name for name in listed if not known[name]} <= odd | {
+        name for name in listed if name.startswith(("posix/", "right/"))
+    }
+    for name in listed:
+        if known[name]:
+            assert zone_of(name.upper()) is zone_of(name.upper())
+        else:
+            with pytest.raises(ScheduleError):
+                zone_of(name)
+
+
+def test_no_abbreviation_is_a_zone_unless_the_server_lists_it_as_one(everywhere: Asking) -> None:
+    """`at time zone` takes them, so the server's word is not enough."""
+    query = """
+        select a.abbrev, exists (select from pg_timezone_names n where lower(n.name) = lower(a.abbrev)), df.is_zone(a.abbrev)
+          from pg_timezone_abbrevs a
+    """
+    for abbreviation, listed, taken in everywhere.rows(query):
+        assert taken == listed, abbreviation
+
+
 # --- speed: several times what an idle machine takes ---
 
 
@@ -418,6 +572,13 @@ def seconds(alice: Asking, query: str, *values: Any) -> float:
 def test_long_chains_are_checked_in_time_that_grows_with_their_length(alice: Asking) -> None:
     assert seconds(alice, "select df.validate_graph(%s)", chain(1_000)) < 0.3
     assert seconds(alice, "select df.validate_graph(%s)", chain(5_000)) < 3
+
+
+@pytest.mark.parametrize("builder", ["seq_all", "join_all"])
+def test_ten_thousand_nodes_are_built_and_checked_in_three_seconds(alice: Asking, builder: str) -> None:
+    nodes = 5_000 if builder == "seq_all" else 9_999
+    graph = alice.text(f"df.{builder}(variadic array(select 'select ' || n from generate_series(1, {nodes}) as n))")
+    assert seconds(alice, "select df.validate_graph(%s)", graph) < 3
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,34 @@
+"""What ends a connection whose other side is gone without a word: a cut cable, a lost host, a firewall that forgot.
+
+The kernel would wait a quarter of an hour for an answer to what was sent, and for ever when nothing was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from psycopg.conninfo import conninfo_to_dict
+
+from cdc.limits import (
+    CONNECT_TIMEOUT_SECONDS,
+    KEEPALIVE_IDLE_SECONDS,
+    KEEPALIVE_INTERVAL_SECONDS,
+    KEEPALIVE_PROBES,
+    UNACKNOWLEDGED_SECONDS,
+)
+
+_OURS: Final[Mapping[str, str]] = {
+    "connect_timeout": str(CONNECT_TIMEOUT_SECONDS),
+    "keepalives": "1",
+    "keepalives_idle": str(KEEPALIVE_IDLE_SECONDS),
+    "keepalives_interval": str(KEEPALIVE_INTERVAL_SECONDS),
+    "keepalives_count": str(KEEPALIVE_PROBES),
+    "tcp_user_timeout": str(UNACKNOWLEDGED_SECONDS * 1000),
+}
+
+
+def network_options(dsn: str) -> dict[str, str]:
+    """The parameters of a connection string that notice a dead network: its own where it has them, else ours."""
+    given = conninfo_to_dict(dsn)
+    return {name: str(given.get(name) or ours) for name, ours in _OURS.items()}

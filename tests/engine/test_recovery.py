@@ -1,0 +1,118 @@
+"""Losing the slot loses nothing: when the log cannot be gone on with, and what a takeover leaves of the one before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+import psycopg
+import pytest
+
+from cdc.lsn import Lsn
+from cdc.slot import SlotState, SystemIdentity
+from engine.connect import connect
+from engine.errors import Unfit
+from engine.recovery import why_rebuild
+from engine.store.postgres import PostgresStore
+from engine.store.rows import Checkpoint
+from tests.servers import ENGINE_ROLE, Database, wait_until
+
+SYSTEM: Final = SystemIdentity(system_identifier="7", timeline=1, flushed=Lsn(500), database="app")
+SLOT: Final = SlotState(
+    name="walflow",
+    plugin="pgoutput",
+    database="app",
+    active=False,
+    active_pid=None,
+    restart_lsn=Lsn(100),
+    confirmed_flush_lsn=Lsn(300),
+    wal_status="reserved",
+    invalidation=None,
+)
+CHECKPOINT: Final = Checkpoint(
+    epoch=3,
+    lsn=Lsn(300),
+    system_identifier="7",
+    slot_name="walflow",
+    slot_generation=1,
+    scanning=False,
+    backlog={},
+)
+
+
+@pytest.mark.parametrize("confirmed", [100, 300], ids=["behind the checkpoint", "at the checkpoint"])
+def test_a_slot_that_was_confirmed_no_further_than_the_checkpoint_is_gone_on_with(confirmed: int) -> None:
+    slot = replace(SLOT, confirmed_flush_lsn=Lsn(confirmed))
+    assert why_rebuild(CHECKPOINT, slot, SYSTEM, "walflow") is None
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "slot", "system", "why"),
+    [
+        ({"system_identifier": None}, {}, {}, "there is no checkpoint yet"),
+        ({"scanning": True}, {}, {}, "a table scan was not finished"),
+        ({}, {}, {"system_identifier": "8"}, "this is another system than the checkpoint's"),
+        ({"slot_name": "other"}, {}, {}, "the checkpoint is of slot other"),
+        ({}, None, {}, "does not exist"),
+        ({}, {"invalidation": "wal_removed"}, {}, "was invalidated: wal_removed"),
+        ({}, {"confirmed_flush_lsn": Lsn(301)}, {}, "beyond the checkpoint"),
+        ({}, {}, {"flushed": Lsn(299)}, "lies beyond the server's WAL"),
+    ],
+)
+def test_the_tables_are_scanned_when_slot_and_checkpoint_do_not_belong_together(
+    checkpoint: dict[str, Any], slot: dict[str, Any] | None, system: dict[str, Any], why: str
+) -> None:
+    found = None if slot is None else replace(SLOT, **slot)
+    said = why_rebuild(replace(CHECKPOINT, **checkpoint), found, replace(SYSTEM, **system), "walflow")
+    assert said is not None
+    assert why in said
+
+
+@pytest.mark.parametrize("slot", [{"plugin": "test_decoding"}, {"plugin": None}, {"database": "another"}])
+def test_a_slot_of_something_else_is_neither_read_nor_dropped(slot: dict[str, Any]) -> None:
+    with pytest.raises(Unfit, match="is not a pgoutput slot of database app"):
+        why_rebuild(CHECKPOINT, replace(SLOT, **slot), SYSTEM, "walflow")
+
+
+@contextmanager
+def session(database: Database, role: str, name: str) -> Iterator[int]:
+    """A session of the role under an application name; its process id."""
+    with psycopg.connect(database.dsn(role), application_name=name, autocommit=True) as connection:
+        yield connection.info.backend_pid
+
+
+def take_over(database: Database, *, scanning: bool) -> int:
+    async def take() -> int:
+        store = PostgresStore(await connect(database.engine_dsn, "walflow-standby"))
+        try:
+            return await store.take_over(scanning=scanning)
+        finally:
+            await store.close()
+
+    return asyncio.run(take())
+
+
+def test_a_takeover_ends_the_connections_of_the_leader_before_and_no_others(database: Database) -> None:
+    with (
+        session(database, ENGINE_ROLE, "walflow-leader") as leader,
+        session(database, ENGINE_ROLE, "walflow-standby") as standby,
+        session(database, ENGINE_ROLE, "walflow-cli") as command,
+        session(database, "alice", "walflow-leader") as alice,
+    ):
+        take_over(database, scanning=False)
+        there = "select pid from pg_stat_activity where pid = any (%s) order by pid"
+        pids = [leader, standby, command, alice]
+        wait_until(lambda: (leader,) not in database.run(there, [pids]))
+        assert database.run(there, [pids]) == sorted([(standby,), (command,), (alice,)])
+
+
+def test_a_takeover_counts_both_epochs_up_and_says_when_a_scan_begins(database: Database) -> None:
+    epochs = "select c.epoch, e.epoch, c.scanning from df.checkpoint c, df.epoch e"
+    before = database.run(epochs)[0][0]
+    assert take_over(database, scanning=False) == before + 1
+    assert database.run(epochs) == [(before + 1, before + 1, False)]
+    assert take_over(database, scanning=True) == before + 2
+    assert database.run(epochs) == [(before + 2, before + 2, True)]
