@@ -21,7 +21,7 @@ from typing import Final
 
 from engine import recovery
 from engine.book import Book, Stray
-from engine.cut import HORIZON_US, Backlog
+from engine.cut import HORIZON_US
 from engine.effects import StartTimer
 from engine.events import CancelRequested
 from engine.instance import FINAL, HeldEvent, Live
@@ -231,10 +231,12 @@ class Arrivals:
         for submitter in list(self._book.backlog):
             room = self._book.room(submitter)
             if room >= enough:
-                await self._admit_of(submitter, self._book.backlog[submitter], min(room, BATCH))
-                self.poke()
+                further = await self._admit_of(submitter, min(room, BATCH))
+                (self.poke if further else self._again)()
 
-    async def _admit_of(self, submitter: int, waiting: Backlog, count: int) -> None:
+    async def _admit_of(self, submitter: int, count: int) -> bool:
+        """Returns whether it came further: rows may wait that cannot be seen yet."""
+        waiting = self._book.look_for_waiting(submitter)
         seen = await self._store.waiting(submitter, waiting.after, waiting.last, count)
         rows = [instance for instance in seen if not self._book.is_known(instance.row.key)]
         keys = [instance.row.key for instance in rows]
@@ -249,5 +251,6 @@ class Arrivals:
             else:
                 self._book.stay_away(key)
         upto = seen[-1].row.key if len(seen) == count else waiting.last
-        self._book.admitted(submitter, waiting, upto=upto, count=len(seen))
+        further = self._book.admitted(submitter, upto=upto, count=len(rows))
         self._brought()
+        return further

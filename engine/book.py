@@ -34,7 +34,8 @@ from cdc.lsn import NO_LSN, Lsn
 from cdc.messages import Insert
 from cdc.relations import Relation
 from engine import machine
-from engine.cut import Backlog, Cut, Unwritten
+from engine.backlog import Backlog, Backlogs
+from engine.cut import Cut, Unwritten
 from engine.effects import AwaitInstance as AwaitInstanceAsked
 from engine.effects import CancelChild, CancelStep, Effect, Execute, Finish, StartChild, StartTimer, TakeSignal
 from engine.errors import Failure, clip
@@ -125,7 +126,7 @@ class Book:
         self.strays: list[Stray] = []
         self._late: set[str] = set()
         """Commands that are marked later than the log brought them; no scan must take them for missed."""
-        self.backlog: dict[int, Backlog] = {}
+        self.backlog = Backlogs()
         self.spilled = False
         """Whether df.inbox may hold events of instances that nobody looks for."""
         self.asleep = 0
@@ -311,13 +312,7 @@ class Book:
 
     def _postpone(self, row: InstanceRow) -> None:
         self.complete = False
-        waiting = self.backlog.get(row.submitter)
-        if waiting is None:
-            self.backlog[row.submitter] = Backlog(after=row.key - 1, last=row.key, count=1)
-        else:
-            self.backlog[row.submitter] = Backlog(
-                after=min(waiting.after, row.key - 1), last=max(waiting.last, row.key), count=waiting.count + 1
-            )
+        self.backlog.postpone(row.submitter, row.key, self._xid)
         self._unwritten.backlog_changed = True
         self._note_child(row.key, parent_of(row))
         if self._unresolved:
@@ -346,16 +341,17 @@ class Book:
             self._begin(row)
         self._take_up(self.instances[row.key], absent, inbox)
 
-    def admitted(self, submitter: int, seen: Backlog, *, upto: int, count: int) -> None:
-        """Of the submitter's waiting rows, as they were `seen`, those up to this key are in memory."""
-        waiting = self.backlog[submitter]
-        after = upto if waiting.after == seen.after else waiting.after  # a lower key has come since
-        if after >= waiting.last:
-            del self.backlog[submitter]
-        else:
-            left = max(1, waiting.count - count)
-            self.backlog[submitter] = Backlog(after=after, last=waiting.last, count=left)
+    def look_for_waiting(self, submitter: int) -> Backlog:
+        """Where the submitter's waiting rows lie, for somebody who is about to read them, and says then what was `admitted`."""
+        return self.backlog.look(submitter, lambda xid: not self.visibility.still_unproven((xid,)))
+
+    def admitted(self, submitter: int, *, upto: int, count: int) -> bool:
+        """The submitter's waiting rows up to this key are in memory, as far as they could be seen. Returns whether that is
+        further than before.
+        """
+        further = self.backlog.admitted(submitter, upto, count)
         self._unwritten.backlog_changed = self._unwritten.moved = True
+        return further
 
     # --- what is not in memory ------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from cdc.lsn import Lsn
 from engine import machine
+from engine.backlog import Backlog
 from engine.codec import encode
 from engine.instance import HeldEvent, Live, Status
 from engine.machine import FOREVER
@@ -116,15 +117,6 @@ class Counts:
         self.cancelled += other.cancelled
         self.executions += other.executions
         self.events += other.events
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backlog:
-    """Starts of one submitter that wait for admission: their keys are above `after` and at most `last`; others may be, too."""
-
-    after: int
-    last: int
-    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

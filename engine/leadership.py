@@ -164,7 +164,7 @@ class Leadership:
             checkpoint = await self._main.checkpoint()
             stored = checkpoint.lsn
             await self._make_book(moment, stored)
-            self.book.backlog = dict(checkpoint.backlog)
+            self.book.backlog.update(checkpoint.backlog)
             await recovery.load(self._lookup, self._writer, self.book)
         log.info("checkpoint loaded", extra=fields(instances=len(self.book.instances), epoch=self.epoch))
         return moment, stored

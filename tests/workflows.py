@@ -133,6 +133,12 @@ class World:
         """
         return {pid for (pid,) in self.run(query, [role])}
 
+    def kill(self) -> None:
+        """SIGKILL for the engine; returns when the server, too, has done the last that it was asked for."""
+        self.engine.kill()
+        of_engines = "datname = current_database() and application_name like 'walflow%'"
+        wait_until(lambda: not self.run(f"select pid from pg_stat_activity where {of_engines}"))
+
     def running(self, marker: str) -> set[int]:
         """Backends that are inside a step which began with `pg_advisory_xact_lock(hashtext(marker))`."""
         query = """

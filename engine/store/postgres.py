@@ -7,7 +7,7 @@ from typing import Final
 from cdc.errors import Problem
 from cdc.lsn import Lsn, parse_lsn
 from cdc.slot import SlotState, check_publication, publication_stamp, read_slot
-from engine.cut import Backlog
+from engine.backlog import Backlog
 from engine.store.reading import PostgresReading
 from engine.store.rows import Checkpoint, Moment
 from engine.store.writing import PostgresWriting

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from cdc.lsn import Lsn
-from engine.cut import Backlog
+from engine.backlog import Backlog
 from engine.events import Outcome
 from engine.rows import CommandKind, CommandRow, CompletionRow, InstanceRow
 

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
+
 from engine.admission import Arrivals
-from engine.cut import Backlog
+from engine.backlog import Backlog
 from engine.instance import Live
 from engine.rows import CompletionRow, InstanceRow, WaitRow
 from engine.store.rows import CompletionKey, Recorded, SetAside, StoredInstance
@@ -125,8 +127,14 @@ def full() -> Log:
     log.transaction(*(start(key=n, id_=f"w{n}") for n in (11, 12, 13, 14, 15, 16)))
     log.transaction(*(done(key=n) for n in (11, 12, 13, 14)))
     log.checkpoint()
+    seen(log)
     assert log.book.instances == {}
     return log
+
+
+def seen(log: Log) -> None:
+    """Every snapshot shows what was folded so far."""
+    log.book.visibility.proven(log.book.visibility.unproven())
 
 
 def test_a_row_seen_in_the_table_begins_only_after_a_checkpoint_has_passed_and_it_was_looked_at_again() -> None:
@@ -137,11 +145,12 @@ def test_a_row_seen_in_the_table_begins_only_after_a_checkpoint_has_passed_and_i
     assert log.book.backlog == {}
 
 
-def test_a_row_that_ended_while_it_was_waited_for_the_checkpoint_does_not_begin() -> None:
+@pytest.mark.parametrize("now", [stored(16, status="cancelled"), stored(16, state="[]")], ids=["ended", "begun"])
+def test_a_row_that_moved_while_it_was_waited_for_the_checkpoint_does_not_begin(now: StoredInstance) -> None:
     log, tables = full(), Tables({key: stored(key) for key in (15, 16)})
 
     async def instances(keys: Sequence[int]) -> list[StoredInstance]:
-        return [stored(15), stored(16, status="cancelled")]
+        return [stored(15), now]
 
     tables.instances = instances  # type: ignore[method-assign]
     Bringing(log, tables).run()
@@ -152,10 +161,39 @@ def test_a_row_that_ended_while_it_was_waited_for_the_checkpoint_does_not_begin(
 
 def test_a_lower_key_that_comes_while_others_are_admitted_is_not_passed_over() -> None:
     log = full()
-    seen = log.book.backlog[ALICE]
+    log.book.look_for_waiting(ALICE)
     log.transaction(start(key=3, id_="late"))  # its key was given earlier
-    log.book.admitted(ALICE, seen, upto=16, count=2)
+    log.book.admitted(ALICE, upto=16, count=2)
     assert log.book.backlog[ALICE] == Backlog(after=2, last=16, count=1)
+
+
+def test_a_key_between_others_that_comes_while_these_are_admitted_is_not_passed_over() -> None:
+    log = Log(admission=5)
+    log.transaction(*(start(key=n, id_=f"w{n}") for n in (1, 2, 3, 4, 11, 13)))
+    seen(log)
+    log.book.look_for_waiting(ALICE)
+    log.transaction(start(key=12, id_="w12"))
+    assert log.book.admitted(ALICE, upto=13, count=2)
+    assert log.book.backlog[ALICE] == Backlog(after=11, last=13, count=1)
+    assert not log.book.admitted(ALICE, upto=13, count=0), "not before somebody has looked who can see it"
+    seen(log)
+    log.book.look_for_waiting(ALICE)
+    assert log.book.admitted(ALICE, upto=13, count=1)
+    assert log.book.backlog == {}
+
+
+def test_a_start_that_waits_and_cannot_be_seen_yet_is_looked_for_until_it_is() -> None:
+    log = full()
+    log.transaction(start(key=17, id_="w17"))
+    tables = Tables({key: stored(key) for key in (15, 16)})
+    Bringing(log, tables).run()
+    assert log.asked(15) == log.asked(16) == ["select 1"]
+    assert log.book.backlog[ALICE] == Backlog(after=16, last=17, count=1)
+    tables.rows[17] = stored(17)
+    seen(log)
+    Bringing(log, tables).run()
+    assert log.asked(17) == ["select 1"]
+    assert log.book.backlog == {}
 
 
 def test_what_is_not_there_is_nobodys_once_all_that_was_folded_can_be_seen() -> None:
@@ -164,7 +202,7 @@ def test_what_is_not_there_is_nobodys_once_all_that_was_folded_can_be_seen() -> 
     tables = Tables({key: stored(key) for key in (15, 16)})
     Bringing(log, tables).run()
     assert list(log.book.absent) == [99], "its row may only not be visible yet"
-    log.book.visibility.proven(log.book.visibility.unproven())
+    seen(log)
     Bringing(log, tables).run()
     assert log.book.absent == {}
     assert log.book.is_known(99)

@@ -8,9 +8,10 @@ from typing import Final
 import pytest
 
 from cdc.lsn import Lsn
+from engine.backlog import Backlog
 from engine.book import AT_ONCE, REMEMBERED
 from engine.codec import Stored
-from engine.cut import HORIZON_US, Backlog, Cut
+from engine.cut import HORIZON_US, Cut
 from engine.effects import Execute
 from engine.events import Signalled, Started
 from engine.instance import HeldEvent, Live
@@ -80,13 +81,15 @@ def row_of(key: int, graph: str = "select 1", owner: int = ALICE) -> InstanceRow
 def test_what_waited_begins_at_the_time_at_which_it_was_recorded() -> None:
     log = Log(admission=5)
     fill(log, 6)
+    log.book.visibility.proven(log.book.visibility.unproven())
+    log.book.look_for_waiting(ALICE)
     log.book.admit(row_of(5), 123_456, [])
-    log.book.admitted(ALICE, log.book.backlog[ALICE], upto=5, count=1)
+    log.book.admitted(ALICE, upto=5, count=1)
     assert log.live(5).started_us == 123_456
     assert (5, Execute("1", 1, "select 1", False, "e-of-5")) in log.effects
     assert log.book.backlog[ALICE] == Backlog(after=5, last=6, count=1)
     log.book.admit(row_of(6), 123_457, [])
-    log.book.admitted(ALICE, log.book.backlog[ALICE], upto=6, count=1)
+    log.book.admitted(ALICE, upto=6, count=1)
     assert log.book.backlog == {}
     assert log.checkpoint().backlog == {}
 

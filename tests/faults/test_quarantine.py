@@ -42,7 +42,7 @@ def test_an_instance_whose_state_cannot_be_read_is_quarantined_and_others_go_on(
     with world(database, database.engine(tmp_path).start()) as here:
         bad, good = waiting(here, "bad"), waiting(here, "good")
         wait_until(lambda: here.value("select count(*) from df.states") == 2)
-        here.engine.kill()
+        here.kill()
         state = corrupt(here, bad)
         here.run("select df.signal('bad', 'go'), df.signal('good', 'go')", role="alice")
         here.engine.start()
@@ -57,7 +57,7 @@ def test_an_instance_whose_state_cannot_be_read_is_quarantined_and_others_go_on(
         # nothing is written over what could not be read; repaired, it is read again, and released it goes on
         here.run("select df.signal('bad', 'on')", role="alice")
         assert here.outcome("select 1").status == "completed"
-        here.engine.kill()
+        here.kill()
         here.run("update df.states set state = %s where instance_key = %s", [state, here.key(bad)])
         here.engine.start()
         assert here.outcome("select 1").status == "completed"
@@ -89,7 +89,7 @@ def test_a_fold_that_raises_quarantines_its_instance_and_a_release_folds_what_wa
         assert here.outcome("select 1", role="bob").status == "completed"
         here.run("select df.signal('flooded', 'go')", role="alice")
         here.run("select df.cancel('flooded')", role="alice")
-        here.engine.kill()
+        here.kill()
         here.engine.start()  # what was set aside is in df.inbox
         assert quarantined(here, "flooded") == reason
         wait_until(lambda: here.value("select count(*) from df.inbox") == 7)
@@ -121,13 +121,15 @@ def test_a_quarantined_instance_survives_the_loss_of_the_slot(database: Database
     with world(database, database.engine(tmp_path).start()) as here:
         waiting(here, "bad")
         wait_until(lambda: here.value("select count(*) from df.states") == 1)
-        here.engine.kill()
+        here.kill()
         state = corrupt(here, "bad")
+        here.run(
+            "select df.signal('bad', 'go')", role="alice"
+        )  # it sleeps, and is only read when something comes for it
         here.engine.start()
         wait_until(lambda: quarantined(here, "bad"))
-        here.run("select df.signal('bad', 'go')", role="alice")
         assert here.outcome("select 1").status == "completed"
-        here.engine.kill()
+        here.kill()
         here.run("update df.states set state = %s where instance_key = %s", [state, here.key("bad")])
         wait_until(
             lambda: here.value("select not active from pg_replication_slots where slot_name = %s", [database.slot])

@@ -93,7 +93,7 @@ def test_a_running_instance_whose_state_somebody_removed_is_quarantined_not_begu
         here.run("select df.signal('waits', 'one')", role="alice")
         wait_until(lambda: len(here.history("waits")) == 1)
         wait_until(lambda: here.value("select bool_and(folded) from df.signals"))
-        engine.kill()
+        here.kill()
         here.run("truncate df.states", role="engine")
         engine.start()
         wait_until(lambda: here.value("select quarantined from df.instances where id = 'waits'"))

@@ -200,7 +200,10 @@ def test_a_schema_named_like_the_engines_role_never_runs_as_the_engine(stage: Wo
 
 
 def test_the_log_is_read_by_the_role_that_was_made_for_it(stage: World) -> None:
-    query = "select usename::text from pg_stat_replication where application_name like 'walflow%'"
+    query = """
+        select r.usename::text from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid
+         where s.database = current_database()
+    """
     assert stage.run(query) == [("reader",)]
 
 
