@@ -15,7 +15,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg import pq
 from psycopg import sql as pgsql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import tuple_row
 
@@ -32,7 +32,7 @@ from cdc.errors import (
 )
 from cdc.limits import CREATE_SLOT_LOCK_TIMEOUT_SECONDS, OLDEST_SERVER_VERSION, WAL_SENDER_TIMEOUT_SECONDS
 from cdc.lsn import NO_LSN, Lsn, format_lsn, parse_lsn
-from cdc.network import network_options
+from cdc.network import open_connection
 from cdc.sessions import UNHINDERED, end_no_transaction
 
 Connection = psycopg.AsyncConnection[Any]
@@ -95,16 +95,14 @@ async def connect_replication(
     """A connection that understands replication commands. Errors are psycopg's: there is no server to blame yet."""
     given = conninfo_to_dict(dsn).get("options")
     ours = f"-c search_path=pg_catalog,pg_temp -c wal_sender_timeout={wal_sender_timeout_seconds}s {UNHINDERED}"
-    conn: Connection = await psycopg.AsyncConnection.connect(
-        make_conninfo(dsn, **network_options(dsn)),
-        # Prepared statements and transactions are what the server refuses here (08P01, 25001).
-        autocommit=True,
-        prepare_threshold=None,
-        replication="database",
-        client_encoding="UTF8",
-        application_name=application_name,
-        options=f"{given} {ours}" if given else ours,
-    )
+    parameters = {
+        "replication": "database",
+        "client_encoding": "UTF8",
+        "application_name": application_name,
+        "options": f"{given} {ours}" if given else ours,
+    }
+    # Prepared statements are what the server refuses here (08P01).
+    conn = await open_connection(dsn, parameters, prepare_threshold=None)
     await end_no_transaction(conn)
     return conn
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 import psycopg
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
-from cdc.network import network_options
+from cdc.network import open_connection
 from cdc.sessions import UNHINDERED, end_no_transaction
 
 Connection = psycopg.AsyncConnection[Any]
@@ -51,15 +51,12 @@ async def connect(dsn: str, application_name: str, options: str = "", **keywords
     It speaks UTF8. In a database that is `UNCHECKED`, a column of type text may come as bytes.
     """
     given = conninfo_to_dict(dsn).get("options") or ""
-    conninfo = make_conninfo(
-        dsn,
-        options=f"{given} {OPTIONS} {options}".strip(),
-        application_name=application_name,
-        client_encoding="UTF8",
-        **network_options(dsn),
-        **keywords,
-    )
-    connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+    ours = {
+        "options": f"{given} {OPTIONS} {options}".strip(),
+        "application_name": application_name,
+        "client_encoding": "UTF8",
+    }
+    connection = await open_connection(dsn, {**ours, **keywords})
     await end_no_transaction(connection)
     if connection.info.parameter_status("server_encoding") == UNCHECKED:
         for kind in ("text", "name", ANY_OTHER):

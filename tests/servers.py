@@ -37,7 +37,12 @@ READER_ROLE: Final = "reader"
 ORDINARY_ROLES: Final = ("alice", "bob")
 TEMPLATE: Final = "migrated"
 EMPTY: Final = "template0"
-FAST: Final[Mapping[str, str]] = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
+FAST: Final[Mapping[str, str]] = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "64MB",
+    "authentication_timeout": "10s",  # up to 16, a connection that has not logged in holds up even an immediate stop
+}
 ENGINE_OPTIONS: Final = "-c search_path=pg_catalog,pg_temp"
 POLL_SECONDS: Final = 0.01
 PATIENCE_SECONDS: Final = 20.0

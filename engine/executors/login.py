@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
-from cdc.network import network_options
+from cdc.network import open_connection
 from engine.connect import is_full
 from engine.errors import WalflowError
 from engine.executors.driver import LibpqConnection, OnLoss, StepConnection
@@ -79,9 +79,7 @@ class Login:
     async def connect(self, role: int, *, end_all: bool, end: Set[int], on_idle_loss: OnLoss) -> StepConnection:
         name = await self._name(role)
         try:
-            connection = await psycopg.AsyncConnection.connect(
-                self._conninfo(name), autocommit=True, prepare_threshold=None
-            )
+            connection = await open_connection(self._dsn, self._parameters(name), prepare_threshold=None)
             try:
                 await self._check(connection, role, name)
                 if end_all or end:
@@ -102,18 +100,17 @@ class Login:
             raise LoginRefused(f"the submitter, role {name}, is not permitted to log in")
         return name
 
-    def _conninfo(self, name: str) -> str:
+    def _parameters(self, name: str) -> dict[str, str]:
         given = conninfo_to_dict(self._dsn)
-        ours: dict[str, Any] = {
+        parameters = {
             "user": name,
             "application_name": APPLICATION_NAME,
             "options": f"{given.get('options') or ''} {OPTIONS}".strip(),
             "client_encoding": "UTF8",
-            **network_options(self._dsn),
         }
         if self._passfile is not None:
-            ours["passfile"] = str(self._passfile)
-        return make_conninfo(self._dsn, **ours)
+            parameters["passfile"] = str(self._passfile)
+        return parameters
 
     async def _check(self, connection: Connection, role: int, name: str) -> None:
         """A role may have been renamed, and another one given its name, since its OID was looked up."""

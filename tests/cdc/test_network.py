@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import socket
+
+import psycopg
+import pytest
+
 from cdc.limits import WAL_SENDER_TIMEOUT_SECONDS
-from cdc.network import network_options
+from cdc.network import network_options, open_connection
 from cdc.slot import connect_replication
 from tests.cdc.conftest import Run
 from tests.cdc.source import Source
@@ -30,3 +36,24 @@ def test_the_replication_connection_has_them(source: Source, run: Run) -> None:
         assert (parameters["tcp_user_timeout"], parameters["keepalives_count"]) == ("1234", "2")
 
     run(test())
+
+
+def test_a_login_that_is_not_answered_is_given_up_and_its_connection_closed(run: Run) -> None:
+    """The server would wait for the rest of it, and up to 16 a crash stop for that."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    async def test() -> None:
+        with pytest.raises(psycopg.errors.ConnectionTimeout):
+            await open_connection(f"host=127.0.0.1 port={server.getsockname()[1]}", {"connect_timeout": "2"})
+
+    gc.disable()
+    try:
+        with server:
+            run(test())
+            accepted, _ = server.accept()
+            with accepted:
+                accepted.settimeout(5)
+                while accepted.recv(1000):  # the start of a login, then the end of it
+                    pass
+    finally:
+        gc.enable()
