@@ -28,9 +28,13 @@ class Backlogs(dict[int, Backlog]):
         super().__init__()
         self._unseen: dict[int, dict[int, int]] = defaultdict(dict)
         """By submitter and transaction, the lowest key of those that may not be visible to whoever looked last."""
+        self.newest: dict[tuple[int, str], int] = {}
+        """Keys of those that the present transaction brought, by submitter and id: its commands may know them by these only."""
 
-    def postpone(self, submitter: int, key: int, xid: int) -> None:
+    def postpone(self, submitter: int, id_: str, key: int, xid: int) -> None:
         """A start waits. `xid`: its transaction, 0 when it was read from a table."""
+        if xid:
+            self.newest[submitter, id_] = key
         known = self.get(submitter)
         if known is None:
             self[submitter] = Backlog(after=key - 1, last=key, count=1)

@@ -207,6 +207,8 @@ class Book:
             return
         if self._unresolved:
             self._strayed()
+        if self.backlog.newest:
+            self.backlog.newest.clear()
         self.lsn = end_lsn
         self._unwritten.moved = True
         if self._asked:
@@ -312,7 +314,7 @@ class Book:
 
     def _postpone(self, row: InstanceRow) -> None:
         self.complete = False
-        self.backlog.postpone(row.submitter, row.key, self._xid)
+        self.backlog.postpone(row.submitter, row.id, row.key, self._xid)
         self._unwritten.backlog_changed = True
         self._note_child(row.key, parent_of(row))
         if self._unresolved:
@@ -594,9 +596,10 @@ class Book:
         self._mark(row)
         key = row.instance_key
         if key is None:
-            key = self._by_id.get((row.owner, row.instance_id))
+            named = row.owner, row.instance_id
+            key = self._by_id.get(named) or self.backlog.newest.get(named)
             if key is None:
-                self._unresolved.setdefault((row.owner, row.instance_id), []).append((self._ordinal, row))
+                self._unresolved.setdefault(named, []).append((self._ordinal, row))
                 return
         live = self.instances.get(key)
         if live is None:

@@ -28,7 +28,9 @@ LONGEST_REST_SECONDS: Final = 5.0
 """Backoff of repetitions: doubled each time, with jitter."""
 IDLE_SECONDS: Final = 60.0
 """After that an idle connection is closed."""
-SWEEP_SECONDS: Final = 10.0
+SWEEP_SECONDS: Final = 1.0
+UNUSED_SECONDS: Final = 1.0
+"""So long a role keeps its connection between two of its steps, though roles that have more could use it."""
 LONGEST_COUNT_WITH_OTHERS: Final = 5
 """Failures to connect that count towards the backoff while the role has other connections, or the server is full: it tries
 about once a second."""
@@ -314,11 +316,16 @@ class Pools:
             task.add_done_callback(self._tasks.discard)
 
     def _make_room(self, pool: Pool) -> bool:
-        """Whether one more connection may be opened; another role's idle one is closed for it."""
+        """Whether one more connection may be opened; another role's idle one is closed for it.
+
+        A role that has none takes any, and whoever has fewer takes from those that have more, or who has to end a backend. Else a
+        role keeps what it used just now: one whose workflows come one by one would log in anew for each step, beside a flood.
+        """
         if self._size < self._connections:
             return True
+        before = self._loop.time() - UNUSED_SECONDS
         for other in self._pools.values():
-            if other is not pool and other.idle:
+            if other is not pool and other.idle and _may_take(pool, other, before):
                 other.idle.pop(0).close()
                 self._size -= 1
                 return True
@@ -422,16 +429,23 @@ class Pools:
             job.refuse(why)
 
     def _sweep(self) -> None:
-        """Closes what has been idle for long."""
+        """Closes what has been idle for long, and gives to others what a role does not miss any more."""
         before = self._loop.time() - IDLE_SECONDS
         for pool in self._pools.values():
             for connection in [c for c in pool.idle if c.idle_since < before]:
                 pool.idle.remove(connection)
                 connection.close()
                 self._size -= 1
+        for pool in self._pools.values():
+            self._pump(pool)
         self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def rest_seconds(self, repetition: int) -> float:
         """Exponential backoff with jitter: between half of the step and all of it."""
         whole = min(LONGEST_REST_SECONDS, FIRST_REST_SECONDS * 2 ** (repetition - 1))
         return float(whole * self._chance.uniform(0.5, 1.0))
+
+
+def _may_take(pool: Pool, other: Pool, before: float) -> bool:
+    wants_any = not pool.size or bool(pool.suspects) or pool.end_wanted
+    return wants_any or other.size > pool.size or other.idle[0].idle_since < before

@@ -360,6 +360,19 @@ def test_a_command_that_names_what_is_away_only_by_its_id_is_looked_for_and_mark
     assert ("go", ALICE) in log.checkpoint(now_us=log.at_us).marks.signal
 
 
+@pytest.mark.parametrize("first", ["start", "signal"])
+def test_a_start_that_waits_and_its_signal_in_one_statement_find_each_other(first: str) -> None:
+    """The signal's row knows the start by its id only."""
+    log = Log(admission=0)
+    rows = [start(key=1, id_="w1"), signal(key=None, id_="w1", event_id="go")]
+    log.transaction(*(rows if first == "start" else reversed(rows)))
+    assert log.book.strays == []
+    assert [held.row_key for held in log.book.absent[1].held] == [f'[{ALICE}, "go"]']
+    assert log.checkpoint().marks.signal == [("go", ALICE)]
+    log.transaction(signal(key=None, id_="w1", event_id="again"))
+    assert len(log.book.strays) == 1, "in another transaction it is looked for"
+
+
 def test_a_command_whose_instance_is_nowhere_is_marked(away: tuple[Log, Cut]) -> None:
     log, _ = away
     log.transaction(cancel(key=None, id_="nowhere"))

@@ -129,6 +129,8 @@ class Decisions(Checker):
             if any(fold.source == "scan" for fold in folds) or self.simulation.restored:
                 continue
             for mine, other in zip(folds, longest, strict=False):
+                if (mine.folds, mine.event_id) == (1, other.event_id) and mine.at_us != other.at_us:
+                    break  # a start that waited: the table knows when it was recorded, the log when that was committed
                 if (mine.event_id, mine.effects) != (other.event_id, other.effects):
                     self.said(f"instance {key}: two leaders decided differently at row {mine.event_id}")
                     return

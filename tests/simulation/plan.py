@@ -119,7 +119,7 @@ def draw(seed: int) -> Plan:
         commands=commands,
         faults=tuple(sorted(faults, key=lambda fault: fault.at)),
         breaks=chance.choice((0, 0, 0.003, 0.02)),
-        admission=chance.choice((1000, 1000, 10)),
+        admission=chance.choice((1000, 10, 2)),
     )
 
 

@@ -20,6 +20,7 @@ class Fold:
     """One row taken in. `folds`: the state's own count after it; `source`: `log`, also by way of the inbox, or `scan`."""
 
     event_id: str
+    at_us: int
     folds: int
     effects: tuple[Effect, ...]
     source: str
@@ -79,7 +80,7 @@ class Trace:
             self.ignored.add(event.event_id)
             return
         taken = tuple(before.stash.keys() - after.stash.keys()) if before.stash else ()
-        history.folds.append(Fold(event.event_id, after.folds, effects, source, taken))
+        history.folds.append(Fold(event.event_id, event.at_us, after.folds, effects, source, taken))
         count = len(history.base) + len(history.folds)
         for effect in effects:
             if isinstance(effect, Execute):

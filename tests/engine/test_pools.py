@@ -1,0 +1,135 @@
+"""Who gets a connection when there are no more, and who keeps his."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Set
+from random import Random
+
+from engine.executors.driver import OnLoss, ServerError, StepConnection
+from engine.executors.pools import SWEEP_SECONDS, UNUSED_SECONDS, Pools
+from tests.engine.logbook import ALICE, BOB
+from tests.engine.test_steps_under_way import Connection
+
+CAROL = 16_387
+
+
+class Job:
+    """Keeps its connection until it is told to give it back."""
+
+    first = False
+    after = None
+
+    def __init__(self, pools: Pools, role: int, instance: int) -> None:
+        self.pools, self.role, self.instance = pools, role, instance
+        self.connection: StepConnection | None = None
+
+    def run(self, connection: StepConnection) -> None:
+        self.connection = connection
+
+    def refuse(self, why: ServerError) -> None:
+        raise AssertionError(why)
+
+    def end(self) -> None:
+        assert self.connection is not None
+        self.connection.idle_since = asyncio.get_running_loop().time()
+        self.pools.release(self.role, self.connection, keep=True)
+
+
+class Agency:
+    """Pools with room for two connections, where logins succeed at once."""
+
+    def __init__(self) -> None:
+        self.opened: list[int] = []
+        self.pools = Pools(self, connections=2, per_role=2, on_lost=_raise, chance=Random(1))
+        self._instances = 0
+
+    async def connect(self, role: int, *, end_all: bool, end: Set[int], on_idle_loss: OnLoss) -> StepConnection:
+        self.opened.append(role)
+        return Connection(100 + len(self.opened))
+
+    async def want(self, role: int) -> Job:
+        self._instances += 1
+        job = Job(self.pools, role, self._instances)
+        self.pools.enqueue(role, job)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return job
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def work(scene: Callable[[Agency], Awaitable[None]]) -> None:
+    async def play() -> None:
+        agency = Agency()
+        try:
+            await scene(agency)
+        finally:
+            agency.pools.close()
+
+    asyncio.run(play())
+
+
+def test_a_role_keeps_its_connection_from_step_to_step_beside_one_that_has_as_many_and_wants_more() -> None:
+    async def scene(agency: Agency) -> None:
+        quiet = await agency.want(BOB)
+        await agency.want(ALICE)
+        waits = await agency.want(ALICE)
+        quiet.end()
+        assert waits.connection is None
+        assert (await agency.want(BOB)).connection is quiet.connection
+        assert agency.opened == [BOB, ALICE]
+
+    work(scene)
+
+
+def test_what_a_role_has_not_used_for_a_while_is_anothers() -> None:
+    async def scene(agency: Agency) -> None:
+        quiet = await agency.want(BOB)
+        await agency.want(ALICE)
+        quiet.end()
+        assert quiet.connection is not None
+        quiet.connection.idle_since -= 2 * UNUSED_SECONDS
+        assert (await agency.want(ALICE)).connection is not None
+        assert agency.opened == [BOB, ALICE, ALICE]
+
+    work(scene)
+
+
+def test_what_becomes_unused_while_another_role_waits_is_given_to_that_role() -> None:
+    async def scene(agency: Agency) -> None:
+        quiet = await agency.want(BOB)
+        await agency.want(ALICE)
+        waits = await agency.want(ALICE)
+        quiet.end()
+        assert quiet.connection is not None
+        quiet.connection.idle_since -= 2 * UNUSED_SECONDS
+        await asyncio.sleep(1.5 * SWEEP_SECONDS)
+        assert waits.connection is not None
+
+    work(scene)
+
+
+def test_a_role_that_has_none_takes_what_is_idle() -> None:
+    async def scene(agency: Agency) -> None:
+        (await agency.want(BOB)).end()
+        await agency.want(ALICE)
+        assert (await agency.want(CAROL)).connection is not None
+        assert agency.opened == [BOB, ALICE, CAROL]
+
+    work(scene)
+
+
+def test_a_role_that_has_none_gets_the_next_that_is_given_back_though_its_role_wants_more() -> None:
+    async def scene(agency: Agency) -> None:
+        busy = [await agency.want(ALICE) for _ in range(3)]
+        waits = await agency.want(BOB)
+        busy[0].end()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert waits.connection is not None
+        assert busy[2].connection is None
+
+    work(scene)
