@@ -695,8 +695,7 @@ class Book:
 
     def _finish(self, live: Live, effect: Finish) -> None:
         live.status, live.result, live.error = effect.status, effect.result, effect.error
-        self._unwritten.awaited = True
-        self._unwritten.counts.ended(effect.status)
+        self._unwritten.ended(live.subject.submitter, effect.status)
         self._unshown.pop(live.key, None)
         self._ask(live, effect)
 
@@ -850,6 +849,11 @@ class Book:
     def awaited(self) -> bool:
         """Whether somebody waits for what the next checkpoint says."""
         return self._unwritten.awaited
+
+    @property
+    def urgent(self) -> bool:
+        """Whether somebody who does not flood waits for it."""
+        return self._unwritten.urgent
 
     def progress_due_us(self) -> int | None:
         """When the progress of some instance is to be written."""

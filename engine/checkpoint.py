@@ -3,8 +3,8 @@
 Theory of operation. One checkpoint is under way at a time; the next begins when it is done and something has ended, or a
 little later when something is dirty at all; so an idle engine shows a result at once and a busy one writes many at a time.
 After one that held many instances the next waits twice as long as that one took: a third of the time at most goes into them,
-and what changed twice meanwhile is written once. The position is told to the stream only after the transaction has committed
-(Confirm only what is durable): `Stream.confirm` is called here and nowhere else.
+and what changed twice meanwhile is written once; but nobody waits for somebody else's flood. The position is told to the stream
+only after the transaction has committed (Confirm only what is durable): `Stream.confirm` is called here and nowhere else.
 
 A checkpoint that met rows which are not visible yet is rolled back, given back to the book and repeated. One that finds
 another epoch ends this engine (A stale engine cannot harm).
@@ -31,7 +31,7 @@ LEISURE_SECONDS: Final = 0.01
 """How long what nobody waits for may wait for a checkpoint. On an idle server one that is written at once would get in the
 way of the very steps that it is about, and a short workflow would be written four times instead of once."""
 LONGEST_PAUSE_SECONDS: Final = 0.1
-"""Between two checkpoints: what a result may be late under load."""
+"""Between two checkpoints: what a result may be late for whoever floods."""
 
 
 class Checkpointer:
@@ -61,6 +61,7 @@ class Checkpointer:
         self._now_us = now_us
         self._wanted = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
 
     def poke(self) -> None:
@@ -68,6 +69,8 @@ class Checkpointer:
         self._wanted.set()
         if self._book.awaited:
             self._hurry.set()
+        if self._book.urgent:
+            self._urgent.set()
 
     async def run(self) -> None:
         """Writes checkpoints until cancelled. Raises Fenced, and what else a store raises."""
@@ -78,7 +81,10 @@ class Checkpointer:
             if self._book.in_transaction:
                 continue  # its commit comes here again
             if self._book.dirty or self._progress_seconds() == 0:
-                await asyncio.sleep(await self.write())
+                self._urgent.clear()
+                seconds = await self.write()
+                if not self._book.urgent:
+                    await wait_at_most(self._urgent, seconds)
             self._set_alarm()  # also when the last one rang a hair too early
 
     async def _leisure(self) -> None:

@@ -30,6 +30,8 @@ BUSY_PROGRESS_US: Final = 2_000_000
 """The same where more than `MANY_UNSHOWN` instances are out of date: most of them are about to end."""
 SHOWN_AT_ONCE: Final = 1_000
 """Instances whose progress one checkpoint writes at most."""
+QUIET: Final = 4
+"""Who ended no more instances with the last checkpoint is no flood: the next one waits for nothing when another of his ends."""
 HORIZON_US: Final = 10_000_000
 """A timer that is due sooner stays in memory, even where its instance does not."""
 
@@ -159,6 +161,11 @@ class Unwritten:
         self.moved = False
         self.awaited = False
         """Whether somebody waits for what the next checkpoint says: an instance ended, or a wait is to be answered."""
+        self.urgent = False
+        """Whether that is somebody who does not flood."""
+        self._ended: dict[int, int] = {}
+        self._ended_before: dict[int, int] = {}
+        """How many instances of each submitter ended, since the last checkpoint and with it."""
         self.backlog_changed = False
         self._inbox: dict[Place, HeldEvent] = {}
         self._inbox_done: list[Place] = []
@@ -167,6 +174,14 @@ class Unwritten:
     def pending(self) -> bool:
         """Whether a checkpoint has something to write, be it only a position."""
         return self.moved or bool(self.dirty)
+
+    def ended(self, submitter: int, status: Status) -> None:
+        """An instance ended: somebody may wait for what the next checkpoint says."""
+        self.awaited = True
+        self._ended[submitter] = self._ended.get(submitter, 0) + 1
+        if self._ended_before.get(submitter, 0) <= QUIET:
+            self.urgent = True
+        self.counts.ended(status)
 
     # --- events that wait -----------------------------------------------------------------------------------------
 
@@ -250,7 +265,8 @@ class Unwritten:
         self.dirty.clear()
         self.marks, self.counts = Marks(), Counts()
         self._inbox, self._inbox_done = {}, []
-        self.moved = self.awaited = self.backlog_changed = False
+        self._ended_before, self._ended = self._ended, {}
+        self.moved = self.awaited = self.urgent = self.backlog_changed = False
         return cut
 
     def restore(self, cut: Cut) -> None:
@@ -265,7 +281,7 @@ class Unwritten:
         _put_before(self.unshown, {key: 0 for key, _, _ in cut.shown})
         self.counts.extend(cut.counts)
         self.backlog_changed |= cut.backlog is not None
-        self.moved = self.awaited = True
+        self.moved = self.awaited = self.urgent = True
 
 
 def _put_before(into: dict[int, T], earlier: dict[int, T]) -> None:
