@@ -28,8 +28,10 @@ PROGRESS_US: Final = 250_000
 MANY_UNSHOWN: Final = 100
 BUSY_PROGRESS_US: Final = 2_000_000
 """The same where more than `MANY_UNSHOWN` instances are out of date: most of them are about to end."""
-SHOWN_AT_ONCE: Final = 1_000
+SHOWN_AT_ONCE: Final = 100
 """Instances whose progress one checkpoint writes at most."""
+SHOWN_IN_A_HURRY: Final = 10
+"""And one that somebody waits for who does not flood."""
 QUIET: Final = 4
 """Who ended no more instances with the last checkpoint is no flood: the next one waits for nothing when another of his ends."""
 HORIZON_US: Final = 10_000_000
@@ -211,7 +213,10 @@ class Unwritten:
     def late(self, now_us: int) -> list[int]:
         """Takes out the instances whose progress has been out of date for long enough."""
         due_us = now_us - self._patience_us()
-        late = takewhile(lambda entry: entry[1] <= due_us, islice(self.unshown.items(), SHOWN_AT_ONCE))
+        late = takewhile(
+            lambda entry: entry[1] <= due_us,
+            islice(self.unshown.items(), SHOWN_IN_A_HURRY if self.urgent else SHOWN_AT_ONCE),
+        )
         keys = list(dict.fromkeys([*self.show_now, *(key for key, _ in late)]))
         self.show_now = {}
         for key in keys:

@@ -73,6 +73,9 @@ create function df.write_checkpoint(
 )
   language plpgsql
   set search_path = pg_catalog, pg_temp
+  -- all of it is found by keys, few of many; without statistics the planner would read whole tables for the joins
+  set enable_hashjoin = off
+  set enable_mergejoin = off
 as $$
 declare
   v_missing bigint := 0;
