@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 
 from bench.composition import composition
-from bench.flood import flood
+from bench.flood import busy_flood, flood
 from bench.reading import reading
-from bench.rig import CONNECTIONS, STEPS, Rig, rig
+from bench.rig import CONNECTIONS, STEPS, Figure, Rig, rig
 from tests.servers import wait_until
 
 STEP = """
@@ -38,9 +38,6 @@ begin
 end
 $$
 """
-
-Figure = tuple[str, str, str]
-"""What, at least or at most, seen."""
 
 
 def throughput(rig: Rig) -> list[Figure]:
@@ -188,6 +185,7 @@ FIGURES: dict[str, Callable[[Rig], list[Figure]]] = {
     "composition": composition,
     "reading": reading,
     "flood": flood,
+    "busy-flood": busy_flood,
 }
 
 

@@ -9,7 +9,7 @@ from typing import LiteralString
 import psycopg
 from psycopg.rows import TupleRow
 
-from bench.rig import Rig
+from bench.rig import Figure, Rig
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -17,7 +17,7 @@ CHAIN = " ~> ".join(f"'select {number}'" for number in range(1_000))
 BULK_ROWS = 100_000
 
 
-def composition(rig: Rig) -> list[tuple[str, str, str]]:
+def composition(rig: Rig) -> list[Figure]:
     """Builders, validation and bulk starts, each the best of three but for the last."""
     with rig.database.connect("alice") as alice:
         chain = _text(alice, f"select {CHAIN}")

@@ -8,7 +8,7 @@ import time
 import psycopg
 from psycopg.rows import TupleRow
 
-from bench.rig import Rig
+from bench.rig import Figure, Rig
 from tests.servers import ENGINE_ROLE, Database
 
 INSTANCES = 1_000_000
@@ -93,7 +93,7 @@ def timed(connection: psycopg.Connection[TupleRow], query: str, cursor: str) -> 
     return statistics.median(seen[1:])
 
 
-def reading(rig: Rig) -> list[tuple[str, str, str]]:
+def reading(rig: Rig) -> list[Figure]:
     """One figure a function, as an ordinary role."""
     database = rig.database
     rig.engine.terminate()  # it would read four million rows from the log meanwhile

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any, Final, LiteralString
 
 from tests.servers import Cluster, Database, EngineProcess
 
@@ -22,12 +22,15 @@ DURABLE = {
     "autovacuum": "off",
 }
 CONNECTIONS = 8
-GRAPH = """
+GRAPH: Final = """
     df.seq(df.seq('insert into t (x) values (1) returning id', 'insert into t (x) values (2) returning id'),
            'insert into t (x) values (3) returning id')
 """
 STEPS = 3
 PATIENCE_SECONDS = 300
+
+Figure = tuple[str, str, str]
+"""What, at least or at most, seen."""
 
 
 class Rig:
@@ -44,9 +47,9 @@ class Rig:
     def value(self, query: LiteralString, parameters: Any = None) -> Any:
         return self.run(query, parameters)[0][0]
 
-    def start_workflows(self, count: int) -> None:
-        """Starts `count` workflows of three steps in one INSERT."""
-        query: LiteralString = "insert into df.instances (graph) select " + GRAPH + " from generate_series(1, %s)"
+    def start_workflows(self, count: int, graph: LiteralString = GRAPH) -> None:
+        """Starts `count` workflows, of three steps by default, in one INSERT."""
+        query: LiteralString = "insert into df.instances (graph) select " + graph + " from generate_series(1, %s)"
         self.run(query, [count], role="alice")
 
     def wait_finished(self, count: int) -> None:

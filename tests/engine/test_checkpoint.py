@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 
 from cdc.lsn import Lsn
 from engine.checkpoint import Checkpointer
-from engine.cut import Cut
+from engine.cut import BUSY_PROGRESS_US, QUIET, SHOWN_IN_A_HURRY, Cut
 from engine.errors import Fenced, Lost, NotVisible
 from engine.store.rows import Written
-from tests.engine.logbook import Log, signal, start
+from tests.engine.logbook import ALICE, BOB, Log, done, signal, start
 from tests.engine.machinery import wait
 
 
@@ -80,3 +81,81 @@ def test_a_checkpoint_that_cannot_be_written_confirms_nothing_and_ends_the_leade
         asyncio.run(checkpointer(log, store, confirmed).write())
     assert confirmed == []
     assert log.book.dirty, "what it held is unwritten still"
+
+
+# --- who waits for whom ---------------------------------------------------------------------------------------------------
+
+
+def ends(log: Log, keys: range, owner: int = ALICE) -> None:
+    """Workflows of one step, from their start to their end."""
+    log.transaction(*(start(key=key, id_=f"w{key}", owner=owner) for key in keys))
+    log.transaction(*(done(key=key, run_as=owner) for key in keys))
+
+
+def test_who_ended_many_instances_with_the_last_checkpoint_is_not_hurried_for_and_anybody_else_is() -> None:
+    log = Log()
+    ends(log, range(1, QUIET + 2))
+    assert log.book.urgent, "nothing is known of her yet"
+    log.checkpoint()
+    ends(log, range(11, 12))
+    assert not log.book.urgent
+    ends(log, range(21, 22), BOB)
+    assert log.book.urgent
+    log.checkpoint()
+    ends(log, range(31, 32))
+    assert log.book.urgent, "a few are no flood"
+
+
+def test_a_checkpoint_that_was_not_committed_is_as_urgent_as_before() -> None:
+    log = Log()
+    ends(log, range(1, 2))
+    cut = log.book.collect()
+    assert not log.book.urgent
+    log.book.restore(cut)
+    assert log.book.urgent
+
+
+def test_between_two_checkpoints_of_a_flood_there_is_a_pause_which_ends_when_somebody_else_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.checkpoint.LONGEST_PAUSE_SECONDS", 60.0)
+    log, store = Log(), Store()
+    clock = count(step=1000.0)
+    writer = Checkpointer(
+        log.book,
+        store,  # type: ignore[arg-type]  # the one statement that it sends
+        1,
+        monotonic=lambda: next(clock),
+        confirm=lambda _lsn: None,
+        observed=lambda _seconds, _instances: None,
+    )
+
+    async def written(cuts: int) -> None:
+        writer.poke()
+        async with asyncio.timeout(20):
+            while len(store.cuts) < cuts:
+                await asyncio.sleep(0.001)
+
+    async def work() -> None:
+        task = asyncio.create_task(writer.run())
+        ends(log, range(1, QUIET + 2))
+        await written(1)
+        ends(log, range(11, 12))
+        writer.poke()
+        await asyncio.sleep(0.05)
+        assert len(store.cuts) == 1, "hers wait"
+        ends(log, range(21, 22), BOB)
+        await written(2)
+        task.cancel()
+
+    asyncio.run(work())
+
+
+def test_whoever_does_not_flood_waits_for_the_progress_of_a_few_instances_only() -> None:
+    log = Log()
+    log.transaction(*(start(wait("s"), key=key, id_=f"w{key}") for key in range(1, 51)))
+    later = log.at_us + 2 * BUSY_PROGRESS_US
+    ends(log, range(61, 62), BOB)
+    assert len(log.checkpoint(now_us=later).shown) == SHOWN_IN_A_HURRY
+    log.transaction(signal("other", key=1, id_="w1"))
+    assert len(log.checkpoint(now_us=later).shown) == 50 - SHOWN_IN_A_HURRY
