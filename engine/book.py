@@ -399,6 +399,9 @@ class Book:
         self._idle[live.key] = None
         self._take_up(live, absent, inbox)
         self._suspect_again(live.key)
+        if live.state.ending is not None:  # its parent may have given it up meanwhile
+            for step in list(self._waits.get(live.key, ())):
+                self.check_wait(live, step)
 
     def _take_up(self, live: Live, absent: Absent, inbox: Iterable[HeldEvent]) -> None:
         if live.quarantined is None:
@@ -692,6 +695,8 @@ class Book:
                 self._unwritten.marks.taken[effect.event_id, live.subject.submitter] = effect.step
             else:
                 self._ask(live, effect)
+                if type(effect) is CancelChild:
+                    self._check_waits_below(self._children.get(live.key, {}).get(effect.step))
 
     def _finish(self, live: Live, effect: Finish) -> None:
         live.status, live.result, live.error = effect.status, effect.result, effect.error
@@ -752,6 +757,22 @@ class Book:
             steps = ", ".join(f"{a} waits for {b}" for a, b in zip(ids, [*ids[1:], ids[0]], strict=True))
             self.on_deadlock(live, step, f"Waiting for {ids[0]} would never end: {steps}")
 
+    def _check_waits_below(self, key: int | None) -> None:
+        """A parent waits for the end of this child from here on, whatever it agreed on before: some wait may have no end now."""
+        todo, seen = [key], {key}
+        while todo:
+            key = todo.pop()
+            live = self.instances.get(key) if key is not None else None
+            if live is None:
+                continue  # its cancellation brings it
+            waits = self._waits.get(live.key, {})
+            for step in list(waits):
+                self.check_wait(live, step)
+            for other in (*waits.values(), *self._children.get(live.key, {}).values()):
+                if other not in seen:
+                    seen.add(other)
+                    todo.append(other)
+
     def _suspect_again(self, key: int) -> None:
         """An instance has arrived that may close a ring of waits."""
         for waiter, step in self._suspects.pop(key, ()):
@@ -781,12 +802,19 @@ class Book:
                     unknown.append(key)
                 continue
             for via, other in (*self._waits.get(key, {}).items(), *self._children.get(key, {}).items()):
-                if other not in came and _endless(live, via):
+                if other not in came and self._is_held_by(live, via, other):
                     came[other] = key
                     if other == waiter.key:
                         return _way(came, other), []
                     todo.append(other)
         return [], unknown
+
+    def _is_held_by(self, live: Live, step: str, other: int) -> bool:
+        """Whether the instance cannot end before the other one has."""
+        if (step, 1) not in live.state.draining:
+            return _endless(live, step)
+        child = self.instances.get(other)  # one that has not heard yet that it is cancelled may do nothing but end
+        return child is None or child.state.ending is not None
 
     # --- quarantine -----------------------------------------------------------------------------------------------
 

@@ -16,7 +16,22 @@ from engine.errors import MachineError
 from engine.instance import HeldEvent, Live
 from engine.rows import CompletionRow, WaitRow
 from tests.engine.logbook import ALICE, BOB, NEXT_XID, Log, Row, cancel, command, done, release, signal, start, wait_for
-from tests.engine.machinery import Json, await_, brk, cell, child, join, loop, race, seq, sleep, sql, timeout, wait
+from tests.engine.machinery import (
+    Json,
+    await_,
+    brk,
+    cell,
+    child,
+    join,
+    loop,
+    race,
+    seq,
+    sleep,
+    sql,
+    timeout,
+    undo,
+    wait,
+)
 
 # --- starting, going on, ending -----------------------------------------------------------------------------------------
 
@@ -794,6 +809,46 @@ def test_a_child_with_a_timeout_is_a_way_out() -> None:
     log.transaction(start(child(await_("w1"), timeout_seconds=60)))
     log.transaction(child_of(1, "1", await_("w1"), 2))
     log.transaction(wait_for(1, 2, "1"))
+    assert log.found == []
+
+
+UNDOING = seq(undo(sql(), await_("w1")), sleep())
+"""Cancelled while it sleeps, it waits for w1 in its undo, as step 4."""
+
+
+def undoing() -> Deadlocks:
+    """A parent, for a minute at most, and a child that was cancelled by somebody and undoes."""
+    log = Deadlocks()
+    log.transaction(start(child(UNDOING, timeout_seconds=60)))
+    log.transaction(child_of(1, "1", UNDOING, 2))
+    log.transaction(done("3", key=2))
+    log.transaction(cancel(key=2, id_="~1/1"))
+    assert [effect for key, effect in log.effects if key == 2][-1] == AwaitInstance("4", "w1", f"e{log._ids}")
+    return log
+
+
+def test_an_undo_that_waits_for_a_parent_who_waits_for_its_end_is_told() -> None:
+    log = undoing()
+    log.transaction(cancel())
+    assert log.found == []
+    log.transaction(wait_for(1, 2, "4"))
+    assert [(key, step) for key, step, _ in log.found] == [(2, "4")]
+
+
+def test_an_undo_that_waits_for_its_parent_is_told_when_that_gives_it_up() -> None:
+    log = undoing()
+    log.transaction(wait_for(1, 2, "4"))
+    assert log.found == [], "the parent waits for a minute at most"
+    log.transaction(cancel())
+    assert [(key, step) for key, step, _ in log.found] == [(2, "4")]
+
+
+def test_a_child_that_has_not_heard_that_it_is_cancelled_may_do_nothing_but_end() -> None:
+    log = Deadlocks()
+    log.transaction(start(child(await_("w1"), timeout_seconds=60)))
+    log.transaction(child_of(1, "1", await_("w1"), 2))
+    log.transaction(wait_for(1, 2, "1"))
+    log.transaction(cancel())
     assert log.found == []
 
 
