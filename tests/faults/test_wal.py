@@ -13,7 +13,7 @@ from tests.faults.harness import NOISE, fault, times, whole
 from tests.servers import Database, EngineProcess, wait_until
 from tests.workflows import World, world
 
-STARTS = 1_000_000 if whole() else 50_000
+STARTS = 1_000_000 if whole() else 15_000
 OTHERS_MB = 1024 if whole() else 100
 ROW_BYTES = 1000
 OUTCOMES = """

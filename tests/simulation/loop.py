@@ -92,11 +92,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self.call_at(self._now + seconds, callback, *args, context=self._outside)
 
     def run(self, until: Callable[[], bool], horizon: float) -> bool:
-        """Whether `until` came true before the horizon and before nothing was left to do."""
+        """Whether `until` came true before the horizon and before nothing was left to do. It is asked when all is at rest."""
         asyncio._set_running_loop(self)
         limit = self._now, CALLBACKS_AT_ONCE
         try:
-            while not until():
+            while self._ready or not until():
                 limit = (self._now, limit[1] - 1) if limit[0] == self._now else (self._now, CALLBACKS_AT_ONCE)
                 if not limit[1]:
                     self.errors.append(AssertionError(f"nothing comes to rest: {list(self._ready)[:3]}"))
