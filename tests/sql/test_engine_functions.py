@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import psycopg
 import pytest
 
+from engine.connect import connect
+from engine.errors import NotVisible
+from engine.store.postgres import PostgresStore
+from tests.engine.logbook import Log, start
 from tests.servers import ENGINE_ROLE, Cluster, Database
 
 ROWS: Final[dict[str, dict[str, Any]]] = {
@@ -86,3 +92,27 @@ def test_what_a_transaction_caused_that_is_not_visible_yet_is_skipped_and_then_w
 def test_a_timer_that_is_not_due_by_the_databases_clock_is_skipped(home: Database, key: int) -> None:
     assert call(home, "record_completions", key, due="2199-01-01 00:00+00") == [7]
     assert call(home, "record_completions", key, due="2020-01-01 00:00+00") == []
+
+
+def test_a_checkpoint_does_not_say_where_starts_wait_before_they_can_be_seen(home: Database) -> None:
+    """A new leader looks for them in the tables, and the log does not bring them again."""
+    log = Log(admission=0)
+    log.transaction(start())
+
+    async def write(xid: str) -> None:
+        store = PostgresStore(await connect(home.engine_dsn, "walflow-cli"))
+        try:
+            epoch = (await store.checkpoint()).epoch
+            await store.write_checkpoint(epoch, replace(log.book.collect(), xids=[int(xid)], backlog=log.book.backlog))
+        finally:
+            await store.close()
+
+    with home.connect("alice", autocommit=False) as connection:
+        found = connection.execute("select pg_current_xact_id()::text").fetchone()
+        assert found is not None
+        with pytest.raises(NotVisible):
+            asyncio.run(write(found[0]))
+        assert home.run("select backlog::text from df.checkpoint") == [("[]",)]
+        connection.commit()
+    asyncio.run(write(found[0]))
+    assert home.run("select backlog::text from df.checkpoint") != [("[]",)]
