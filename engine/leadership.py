@@ -577,11 +577,11 @@ class Leadership:
 
     def _not_under_way(self, live: Live) -> list[Effect]:
         """What is outstanding, but for steps that this leader has begun or stopped."""
-        known = self._executor.under_way(live.key)
+        is_under_way = self._executor.is_under_way
         return [
             effect
             for effect in outstanding(live.subject, live.state)
-            if not (isinstance(effect, Execute | CancelStep) and (effect.step, effect.attempt) in known)
+            if not (isinstance(effect, Execute | CancelStep) and is_under_way(live.key, effect.step, effect.attempt))
         ]
 
     def _evicted(self, live: Live) -> None:

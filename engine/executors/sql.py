@@ -202,9 +202,9 @@ class SqlExecutor:
         running = [step.connection.pid for step in self._steps.values() if step.connection is not None]
         return [*self._pools.idle_backends(), *running]
 
-    def under_way(self, key: int) -> set[tuple[str, int]]:
-        """The steps of an instance, and their attempts, that no row has answered."""
-        return {(step, attempt) for of, step, attempt in self._steps if of == key}
+    def is_under_way(self, key: int, step: str, attempt: int) -> bool:
+        """Whether an attempt of an instance's step was submitted here and is not answered by a row."""
+        return (key, step, attempt) in self._steps
 
     async def stop(self, grace_seconds: float) -> None:
         """Starts nothing more, lets what runs go on for a while, then cancels it on the server: it will run again."""

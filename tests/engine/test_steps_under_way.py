@@ -122,9 +122,9 @@ def test_no_answer_of_a_connection_ends_a_step_but_the_row_under_its_key() -> No
     async def scene(office: Office) -> None:
         office.submit()
         (await office.called(1)).answer(OK)
-        assert office.executor.under_way(1) == {("1", 1)}
+        assert office.executor.is_under_way(1, "1", 1)
         office.executor.settled(1, "1", 1, "completed")
-        assert office.executor.under_way(1) == set()
+        assert not office.executor.is_under_way(1, "1", 1)
 
     work(scene)
 
