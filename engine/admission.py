@@ -31,7 +31,7 @@ from engine.store import Arriving
 from engine.store.rows import StoredInstance
 from engine.tasks import wait_at_most
 
-BATCH: Final = 100
+BATCH: Final = 50
 """Instances brought in at a time."""
 TURN: Final = 20
 """Of a batch so many arrive before others have their turn: a start costs some tenths of a millisecond."""
