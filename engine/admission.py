@@ -63,6 +63,8 @@ class Arrivals:
         self._now_us = now_us
         self._wanted = asyncio.Event()
         self._next_wake_us: int | None = None
+        self._missed: dict[int, tuple[int, ...]] = {}
+        """Instances that were not to be seen, and the transactions that could not be seen when they were looked for."""
 
     def poke(self) -> None:
         """Something is missing, or there is room again. Cheap."""
@@ -112,12 +114,14 @@ class Arrivals:
         for first in range(0, len(strays), BATCH):
             batch = strays[first : first + BATCH]
             names = [(stray.row.owner, stray.row.instance_id) for stray in batch]
+            # asked before the tables are: what becomes visible in between may be missing in the answer
+            unsure = [bool(self._book.visibility.still_unproven((stray.xid,))) for stray in batch]
             keys = {(owner, id_): key for owner, id_, key in await self._store.named(names)}
-            for stray, name in zip(batch, names, strict=True):
-                self._found(stray, keys.get(name))
+            for stray, name, is_unsure in zip(batch, names, unsure, strict=True):
+                self._found(stray, keys.get(name), is_unsure)
 
-    def _found(self, stray: Stray, key: int | None) -> None:
-        if key is None and self._book.visibility.still_unproven((stray.xid,)):
+    def _found(self, stray: Stray, key: int | None, is_unsure: bool) -> None:
+        if key is None and is_unsure:
             self._book.strays.append(stray)  # the instance's row may be as young as the command
             self._again()
         else:
@@ -136,7 +140,9 @@ class Arrivals:
 
     async def _bring(self, keys: list[int]) -> None:
         """What the tables say of instances that are not in memory: they arrive, stay away, or are nobody."""
-        unproven = tuple(self._book.visibility.unproven())
+        visibility = self._book.visibility
+        unproven = tuple(visibility.unproven())
+        certain = {key for key in keys if not visibility.still_unproven(self._missed.get(key, unproven))}
         found = {instance.row.key: instance for instance in await self._store.instances(keys)}
         lives = await self._lives([found[key] for key in keys if key in found and found[key].state is not None])
         inboxes = await recovery.inboxes(self._store, [live.subject for live in lives.values()])
@@ -149,14 +155,18 @@ class Arrivals:
             if live is not None:
                 self._book.arrive(live, inboxes.get(key, ()), waits.get(key, ()), children.get(key, ()))
             elif instance is None:
-                if not self._book.visibility.still_unproven(unproven):  # else its row may only not be visible yet
+                if key in certain:
                     self._book.nobody(key)
+                else:  # its row may only not have been visible yet
+                    self._missed.setdefault(key, unproven)
+                    continue
             elif instance.status in FINAL:
                 self._book.nobody(key)
             elif key in cancelled:
                 self._book.admit(instance.row, instance.recorded_us, cancelled[key])
             else:
                 self._book.stay_away(key)
+            self._missed.pop(key, None)
         self._brought()
 
     async def _lives(self, instances: list[StoredInstance]) -> dict[int, Live]:

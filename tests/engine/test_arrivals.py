@@ -211,6 +211,25 @@ def test_what_is_not_there_is_nobodys_once_all_that_was_folded_can_be_seen() -> 
     assert log.book.is_known(99)
 
 
+def test_what_becomes_visible_while_it_is_looked_for_is_not_nobodys() -> None:
+    """The answer of the tables is as old as the question."""
+    log = full()
+    log.transaction(start(key=17, id_="w17"), signal(key=17, id_="w17", event_id="go"))
+    tables = Tables({key: stored(key) for key in (15, 16)})
+    asked = tables.instances
+
+    async def instances(keys: Sequence[int]) -> list[StoredInstance]:
+        found = await asked(keys)
+        seen(log)
+        tables.rows[17] = stored(17)
+        return found
+
+    tables.instances = instances  # type: ignore[method-assign]
+    Bringing(log, tables).run()
+    assert log.asked(17) == ["select 1"]
+    assert not log.book.is_known(17) or 17 in log.book.instances
+
+
 def test_a_command_known_by_its_id_only_is_set_aside_for_the_instance_that_the_table_says() -> None:
     log = full()
     log.book.admission = 0
