@@ -400,8 +400,7 @@ class Book:
         self._take_up(live, absent, inbox)
         self._suspect_again(live.key)
         if live.state.ending is not None:  # its parent may have given it up meanwhile
-            for step in list(self._waits.get(live.key, ())):
-                self.check_wait(live, step)
+            self._check_waits(live)
 
     def _take_up(self, live: Live, absent: Absent, inbox: Iterable[HeldEvent]) -> None:
         if live.quarantined is None:
@@ -757,6 +756,10 @@ class Book:
             steps = ", ".join(f"{a} waits for {b}" for a, b in zip(ids, [*ids[1:], ids[0]], strict=True))
             self.on_deadlock(live, step, f"Waiting for {ids[0]} would never end: {steps}")
 
+    def _check_waits(self, live: Live) -> None:
+        for step in list(self._waits.get(live.key, ())):
+            self.check_wait(live, step)
+
     def _check_waits_below(self, key: int | None) -> None:
         """A parent waits for the end of this child from here on, whatever it agreed on before: some wait may have no end now."""
         todo, seen = [key], {key}
@@ -765,10 +768,8 @@ class Book:
             live = self.instances.get(key) if key is not None else None
             if live is None:
                 continue  # its cancellation brings it
-            waits = self._waits.get(live.key, {})
-            for step in list(waits):
-                self.check_wait(live, step)
-            for other in (*waits.values(), *self._children.get(live.key, {}).values()):
+            self._check_waits(live)
+            for other in (*self._waits.get(live.key, {}).values(), *self._children.get(live.key, {}).values()):
                 if other not in seen:
                     seen.add(other)
                     todo.append(other)
