@@ -276,7 +276,8 @@ class Unwritten:
 
     def restore(self, cut: Cut) -> None:
         """The cut was not committed: what it held is unwritten again."""
-        marks, self.marks = self.marks, cut.marks
+        marks, self.marks = self.marks, Marks()
+        self.marks.extend(cut.marks)  # a copy: the server may still be busy with the cut
         self.marks.extend(marks)
         _put_before(self.dirty, {live.key: live for live in cut.lives})
         done = set(self._inbox_done)

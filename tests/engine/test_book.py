@@ -387,6 +387,15 @@ def test_a_checkpoint_that_was_not_written_loses_nothing() -> None:
     assert cut.marks.signal == [("s1", ALICE), ("s2", ALICE)]
 
 
+def test_a_checkpoint_given_back_says_what_it_said() -> None:
+    log = Log()
+    log.transaction(start(seq(wait("s"), wait("s"))), signal(event_id="s1"))
+    lost = log.book.collect()
+    log.book.restore(lost)
+    log.transaction(signal(event_id="s2"))
+    assert lost.marks.signal == [("s1", ALICE)], "the server may be busy with it: its client is gone, nothing else"
+
+
 def test_a_checkpoint_that_was_not_written_twice_loses_nothing() -> None:
     log = Log()
     log.transaction(start())
