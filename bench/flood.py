@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow
 from bench.rig import GRAPH, Figure, Rig
 from tests.servers import wait_until
 
-SAMPLES = 200
+SAMPLES = 400
 FLOOD = 100_000
 """Workflows of three steps in one INSERT: there must be some left when the last sample is taken."""
 WARM = 20

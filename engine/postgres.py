@@ -45,6 +45,8 @@ Connection = psycopg.AsyncConnection[Any]
 
 HOLD_SECONDS: Final = 5.0
 """Between statuses while the stream is held and nothing is read from it yet."""
+BY_KEYS: Final = "-c enable_seqscan=off"
+"""A plan is kept for a session's life: one that was made while the tables were empty must serve when they are full."""
 
 
 class PostgresHost:
@@ -62,7 +64,7 @@ class PostgresHost:
         return await diagnose(self._settings, try_steps=False)
 
     async def store(self, name: str, *, lock_timeout_ms: int | None = None) -> Store:
-        options = "" if lock_timeout_ms is None else f"-c lock_timeout={lock_timeout_ms}"
+        options = BY_KEYS if lock_timeout_ms is None else f"{BY_KEYS} -c lock_timeout={lock_timeout_ms}"
         with _connecting():
             return PostgresStore(await connect(self._settings.dsn, name, options))
 

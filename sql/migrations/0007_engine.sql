@@ -1,4 +1,7 @@
 -- What the engine writes. Nobody else is granted these.
+--
+-- Few rows of many are touched, all found by keys. A session keeps its plans, also those made while the tables were empty and
+-- the scan of a whole one was the cheapest: hence enable_… = off.
 
 -- The end of an instance as a completion of whoever waits for it: the parent's step, or an await_instance. The texts of result
 -- and error stay what they are. One that does not fit into a completion with all around it is told as a failure.
@@ -73,7 +76,7 @@ create function df.write_checkpoint(
 )
   language plpgsql
   set search_path = pg_catalog, pg_temp
-  -- all of it is found by keys, few of many; without statistics the planner would read whole tables for the joins
+  set enable_seqscan = off
   set enable_hashjoin = off
   set enable_mergejoin = off
 as $$
@@ -261,6 +264,9 @@ create function df.record_completions(
 )
   language plpgsql
   set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off
+  set enable_hashjoin = off
+  set enable_mergejoin = off
 as $$
 begin
   perform df.require_epoch(p_epoch);
@@ -305,6 +311,9 @@ create function df.start_children(
 )
   language plpgsql
   set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off
+  set enable_hashjoin = off
+  set enable_mergejoin = off
 as $$
 begin
   perform df.require_epoch(p_epoch);
@@ -359,6 +368,9 @@ create function df.cancel_children(
 )
   language plpgsql
   set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off
+  set enable_hashjoin = off
+  set enable_mergejoin = off
 as $$
 declare
   v_ready integer[];
@@ -419,6 +431,9 @@ create function df.begin_waits(
 )
   language plpgsql
   set search_path = pg_catalog, pg_temp
+  set enable_seqscan = off
+  set enable_hashjoin = off
+  set enable_mergejoin = off
 as $$
 declare
   v_given   record;

@@ -1,0 +1,169 @@
+"""A plan is kept for a session's life, also one that was made while the tables were empty and a scan of them was the cheapest.
+
+Until statistics are made anew, a minute at the earliest, every call would read whole tables: with a flood of 100,000 starts in
+a new database, a checkpoint of twenty instances took 20 ms instead of 0.3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from typing import Any, Final, LiteralString
+
+import psycopg
+import pytest
+
+from engine.config import Settings, load
+from engine.cut import Marks
+from engine.postgres import PostgresHost
+from engine.store.postgres import PostgresStore
+from metrics.collect import Metrics
+from tests.engine.logbook import ALICE, Log, done, start
+from tests.engine.machinery import seq, sql, wait
+from tests.servers import ENGINE_ROLE, Cluster, Database
+
+TWICE_AS_OFTEN_AS_PLANNED: Final = 12
+"""After five calls, a session may keep one plan for all that follow."""
+MANY: Final = 3_000
+READ: Final = """
+    select coalesce(sum(seq_tup_read), 0)::bigint
+      from pg_stat_xact_user_tables
+     where schemaname = 'df' and relname not in ('epoch', 'checkpoint', 'settings', 'heartbeats')
+"""
+FUNCTIONS: Final[dict[str, dict[str, Any]]] = {
+    "record_completions": {
+        "run_as": 0,
+        "step": "1",
+        "attempt": 1,
+        "outcome": "completed",
+        "due": "2020-01-01 00:00+00",
+    },
+    "start_children": {"step": "1", "graph": "select 1", "detach": True},
+    "cancel_children": {"step": "1", "graph": "select 1"},
+    "begin_waits": {"step": "1", "instance_id": "i1"},
+}
+ASKED: Final[tuple[LiteralString, ...]] = (
+    "select df.status('i1')",
+    "select df.result('i1')",
+    "select df.signal('i1', 'go')",
+    "select df.cancel('i1')",
+    "insert into df.signals (instance_id, name) values ('i1', 'go')",
+    "insert into df.signals (instance_id, owner, name) values ('i1', df.me(), 'go')",
+    "select df.setvar('v', 'x')",
+    "select df.getvar('v')",
+    "select df.unsetvar('v')",
+    "select df.start('select 1')",
+)
+
+
+@pytest.fixture
+def home(server18: Cluster) -> Iterator[Database]:
+    """A new database: one instance."""
+    made = server18.database()
+    made.run("select df.start('select 1', id => 'i1')", role="alice")
+    yield made
+    made.drop()
+
+
+def grow(home: Database) -> None:
+    """Suddenly there are many."""
+    home.run("insert into df.instances (graph) select 'select 1' from generate_series(1, %s)", [MANY], role="alice")
+    home.run("insert into df.signals (instance_id, name) select 'i1', 's' from generate_series(1, %s)", [MANY], "alice")
+
+
+def read_by(connection: psycopg.Connection[Any], statement: LiteralString, parameters: list[object] | None) -> int:
+    """How many rows scans of whole tables read for a statement. It is rolled back."""
+    with connection.transaction(force_rollback=True):
+        before = connection.execute(READ).fetchone()
+        connection.execute(statement, parameters)
+        after = connection.execute(READ).fetchone()
+    assert before is not None
+    assert after is not None
+    return int(after[0] - before[0])
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_what_the_engine_inserts_is_not_looked_for_in_whole_tables(home: Database, function: str) -> None:
+    row = {"ordinal": 1, "key": 1, "parent": 1, **FUNCTIONS[function]}
+    call: LiteralString = "select df." + function + "((select epoch from df.epoch), %s)"
+    with home.connect(ENGINE_ROLE) as engine:
+        for _ in range(TWICE_AS_OFTEN_AS_PLANNED):
+            read_by(engine, call, [json.dumps([row])])
+        grow(home)
+        assert read_by(engine, call, [json.dumps([row])]) == 0
+
+
+@pytest.mark.parametrize("statement", ASKED)
+def test_what_a_user_calls_does_not_look_in_whole_tables(home: Database, statement: LiteralString) -> None:
+    with home.connect("alice") as alice:
+        for _ in range(TWICE_AS_OFTEN_AS_PLANNED):
+            read_by(alice, statement, None)
+        grow(home)
+        assert read_by(alice, statement, None) == 0
+
+
+ANY: Final = "00000000-0000-4000-8000-000000000000"
+MARKS: Final = Marks(signal=[(ANY, ALICE)], cancellation=[(ANY, ALICE)], release=[(ANY, ALICE)], wait=[(1, "1")])
+Reading = Callable[[PostgresStore], Awaitable[Any]]
+LOOKS: Final[dict[str, Reading]] = {
+    "instances": lambda store: store.instances([1]),
+    "unfinished_among": lambda store: store.unfinished_among([1]),
+    "named": lambda store: store.named([(ALICE, "i1")]),
+    "results": lambda store: store.results([(ALICE, 1, "1")]),
+    "signal_data": lambda store: store.signal_data([(ALICE, 1, ANY)]),
+    "waits_of": lambda store: store.waits_of([1]),
+    "children_of": lambda store: store.children_of([1]),
+    "shown_of": lambda store: store.shown_of([1]),
+    "with_inbox": lambda store: store.with_inbox([1]),
+    "set_aside": lambda store: store.set_aside(0, 10),
+    "inbox": lambda store: store.inbox(1),
+    "next_wake": lambda store: store.next_wake(),
+    "sleepers": lambda store: store.sleepers((0, 0), 0, 10),
+    "waiting": lambda store: store.waiting(ALICE, 0, 10, 10),
+    "completion": lambda store: store.completion((ALICE, 1, "1", 1)),
+    "start_of": lambda store: store.start_of(1),
+    "signals": lambda store: store.signals([(ALICE, ANY)]),
+    "cancellation": lambda store: store.cancellation(ALICE, ANY),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_what_the_engine_looks_up_is_not_looked_for_in_whole_tables(home: Database, look: str) -> None:
+    assert asyncio.run(_read_by(home, LOOKS[look])) == 0
+
+
+def test_a_checkpoint_looks_for_nothing_in_whole_tables(home: Database) -> None:
+    log = Log()
+    log.transaction(start(seq(sql("a"), wait("s"))), start(key=2, id_="i2"))
+    log.transaction(done("2"), done(key=2))
+    cut = replace(
+        log.book.collect(), ended=(1, 2), dropped=(2,), hidden=((2, ALICE),), shown=((1, ALICE, "[]"),), marks=MARKS
+    )
+
+    async def write(store: PostgresStore) -> None:
+        epoch = (await store.checkpoint()).epoch
+        await store.write_checkpoint(epoch, cut)
+
+    assert asyncio.run(_read_by(home, write)) == 0
+
+
+async def _read_by(home: Database, look: Reading) -> int:
+    store = await PostgresHost(_settings(home), Metrics()).store("walflow-cli")
+    assert isinstance(store, PostgresStore)
+    try:
+        for _ in range(TWICE_AS_OFTEN_AS_PLANNED):
+            await look(store)
+        grow(home)
+        async with store.transaction():
+            (before,) = await store.one(READ)
+            await look(store)
+            (after,) = await store.one(READ)
+    finally:
+        await store.close()
+    return int(after - before)
+
+
+def _settings(home: Database) -> Settings:
+    return load({}, {"WALFLOW_DSN": home.engine_dsn}).settings
