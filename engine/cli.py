@@ -60,7 +60,14 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """The console script."""
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, _terminated)
     sys.exit(_outcome())
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    """What a signal does by itself to any process but a container's first one, which would not notice it."""
+    raise SystemExit(128 + number)
 
 
 def _outcome() -> int:
@@ -120,6 +127,8 @@ def run(
         _print_settings(loaded)
         return
     _start_logging(loaded)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     from engine import runner  # what it needs is loaded only where an engine runs
 
     raise typer.Exit(runner.run(loaded.settings))
