@@ -18,7 +18,14 @@ from testcontainers.core.network import Network
 from tests.containers.server import ALIAS, PORT, reached, settle_ryuk
 from tests.images.build import engine_image
 from tests.servers import (
-    ENGINE_ROLE, ORDINARY_ROLES, PATIENCE_SECONDS, READER_ROLE, Database, EngineProcess, password_of, wait_until,
+    ENGINE_ROLE,
+    ORDINARY_ROLES,
+    PATIENCE_SECONDS,
+    READER_ROLE,
+    Database,
+    EngineProcess,
+    password_of,
+    wait_until,
 )
 
 HTTP_PORT: Final = 9464

@@ -88,5 +88,11 @@ class ContainerServer(EmbeddedServer):
 
     def dsn(self, user: str = SUPERUSER, dbname: str = SUPERUSER, **keywords: str | int) -> str:
         """As from this machine, with the role's password."""
-        values = {"host": self._host, "port": self.port, "user": user, "password": password_of(user), "dbname": dbname}
+        values: dict[str, str | int] = {
+            "host": self._host,
+            "port": self.port,
+            "user": user,
+            "password": password_of(user),
+            "dbname": dbname,
+        }
         return make_conninfo("", **{**values, **keywords})

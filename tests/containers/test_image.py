@@ -6,7 +6,6 @@ import json
 import signal
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest

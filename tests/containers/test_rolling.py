@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.containers.conftest import NewEngine
-from tests.containers.engine import CONFINED, inside_dsn
+from tests.containers.engine import inside_dsn
 from tests.containers.server import ContainerServer
 from tests.faults.harness import fault, times
 from tests.faults.load import KINDS

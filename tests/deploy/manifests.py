@@ -31,14 +31,14 @@ def why_no_kustomize() -> str | None:
     said = _kubectl("version", "--client").stdout
     version = re.search(r"Kustomize Version: v(\d+)", said)
     if version is None or int(version[1]) < OLDEST_KUSTOMIZE:
-        return "kubectl before 1.21, with a kustomize that knows no components (Debian 12's is 1.20, 13's is new enough)"
+        return (
+            "kubectl before 1.21, with a kustomize that knows no components (Debian 12's is 1.20, 13's is new enough)"
+        )
     return None
 
 
 def _kubectl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["kubectl", *arguments], capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS
-    )
+    return subprocess.run(["kubectl", *arguments], capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS)
 
 
 def build(directory: Path) -> tuple[Object, ...]:

@@ -12,15 +12,22 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from kubernetes_validate import latest_version, validate
-from kubernetes_validate.utils import all_versions
+from kubernetes_validate import latest_version, validate  # type: ignore[import-untyped]  # it has no types
+from kubernetes_validate.utils import all_versions  # type: ignore[import-untyped]
 from prometheus_client import CollectorRegistry
 
 from engine.config import BY_NAME, Settings, load
 from metrics.exposition import HttpServer, Readiness, Request
 from tests.deploy.manifests import (
-    KUSTOMIZE, OPERATORS, ROOT, Installation, build, installation, selects, why_no_kustomize,
-)  # fmt: skip
+    KUSTOMIZE,
+    OPERATORS,
+    ROOT,
+    Installation,
+    build,
+    installation,
+    selects,
+    why_no_kustomize,
+)
 from tests.deploy.rules import OBJECT, RULES, as_object
 
 pytestmark = pytest.mark.skipif(why_no_kustomize() is not None, reason=f"Kubernetes: {why_no_kustomize()}")
@@ -108,7 +115,11 @@ def test_the_user_is_the_images(name: str) -> None:
     user = re.search(r"^USER (\d+):(\d+)$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
     assert user is not None
     context = installation(name).pod["securityContext"]
-    assert (context["runAsUser"], context["runAsGroup"], context["fsGroup"]) == (int(user[1]), int(user[2]), int(user[2]))
+    assert (context["runAsUser"], context["runAsGroup"], context["fsGroup"]) == (
+        int(user[1]),
+        int(user[2]),
+        int(user[2]),
+    )
     assert context["runAsUser"] != 0
 
 

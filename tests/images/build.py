@@ -2,9 +2,9 @@
 
     python -m tests.images.build
 
-makes them all and prints their names. Their parts come from Debian's packages (`mmdebstrap`, which needs root or user namespaces)
-and, for PostgreSQL 16 and 18, from the wheel that the embedded servers come from. Each is made once: its name ends with a digest of
-what it is made from. Test processes that want the same one wait for whoever makes it.
+makes them all and prints their names. Their parts come from Debian's packages (`mmdebstrap`, which needs root or user
+namespaces) and, for PostgreSQL 16 and 18, from the wheel that the embedded servers come from. Each is made once: its name ends
+with a digest of what it is made from. Test processes that want the same one wait for whoever makes it.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ def _run(command: Sequence[str], given: bytes, timeout: float) -> str:
     # the classic builder: what the daemon has been told to trust and imported is there, and no plug-in is needed
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
     try:
-        done = subprocess.run(
-            command, input=given, capture_output=True, check=False, timeout=timeout, env=environment
-        )
+        done = subprocess.run(command, input=given, capture_output=True, check=False, timeout=timeout, env=environment)
     except subprocess.TimeoutExpired as error:
         raise ImageError(f"{' '.join(command[:3])} … took more than {timeout:g} s") from error
     said = done.stdout.decode(errors="replace")
@@ -144,7 +142,9 @@ def debian(name: str, packages: tuple[str, ...]) -> str:
 def _write_root(packages: tuple[str, ...], archive: Path) -> None:
     """Write the root file system as a tar archive."""
     if shutil.which("mmdebstrap") is None:
-        raise ImageError("no registry can be reached, and there is no mmdebstrap to make images: apt-get install mmdebstrap")
+        raise ImageError(
+            "no registry can be reached, and there is no mmdebstrap to make images: apt-get install mmdebstrap"
+        )
     # a package of PostgreSQL makes a cluster when it is installed, unless it is told not to
     folder = '"$1"/etc/postgresql-common'
     no_cluster = f"mkdir -p {folder} && echo 'create_main_cluster = false' > {folder}/createcluster.conf"
@@ -199,7 +199,9 @@ def fixed_postgres() -> bool:
 
 def _made_postgres(version: Version) -> str:
     if version == 15:
-        return _server("postgres-15", debian("debian-postgres-15", ("postgresql-15",)), "/usr/lib/postgresql/15/bin", None)
+        return _server(
+            "postgres-15", debian("debian-postgres-15", ("postgresql-15",)), "/usr/lib/postgresql/15/bin", None
+        )
     found = binaries(version)
     if found is None:
         raise ImageError(f"there are no binaries of PostgreSQL {version} here: pip install 'walflow[embedded]'")
