@@ -52,9 +52,9 @@ def container() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def database(container: Cluster) -> Iterator[Database]:
-    """A fresh migrated database on the newest version."""
-    made = container.database()
+def database(container: Cluster, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A fresh database on the newest version; migrated, unless the test's parameter says `unmigrated`."""
+    made = container.database(migrated=getattr(request, "param", "") != "unmigrated")
     yield made
     made.drop()
 

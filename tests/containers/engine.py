@@ -47,12 +47,17 @@ def user() -> int:
     return USER if os.geteuid() == 0 else os.geteuid()
 
 
+def passwords() -> str:
+    """Of the ordinary roles, in libpq's format."""
+    return "".join(f"{ALIAS}:{PORT}:*:{role}:{password_of(role)}\n" for role in ORDINARY_ROLES)
+
+
 def write_passfile(directory: Path) -> Path:
     """Passwords of the ordinary roles, in a file that the container's user alone may read: libpq takes no other."""
     path = directory / "step-passfile"
     if path.exists():  # another engine reads it
         return path
-    path.write_text("".join(f"{ALIAS}:{PORT}:*:{role}:{password_of(role)}\n" for role in ORDINARY_ROLES))
+    path.write_text(passwords())
     path.chmod(0o600)
     if os.geteuid() == 0:
         os.chown(path, USER, USER)

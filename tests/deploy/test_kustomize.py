@@ -273,6 +273,32 @@ def test_a_changed_password_and_a_changed_setting_are_rolling_restarts(tmp_path:
     assert len({yaml.safe_dump(one["spec"]["template"]) for one in templates}) == 3
 
 
+def test_an_authority_of_the_servers_own_reaches_whatever_connects(tmp_path: Path) -> None:
+    shutil.copytree(KUSTOMIZE, tmp_path / "kustomize")
+    own = tmp_path / "kustomize" / "own"
+    own.mkdir()
+    (own / "ca.crt").write_text("a certificate")
+    more = {
+        "namespace": "walflow",
+        "resources": ["../overlays/single"],
+        "components": ["../components/database-ca"],
+        "configMapGenerator": [{"name": "walflow-database-ca", "files": ["ca.crt"]}],
+    }
+    (own / "kustomization.yaml").write_text(yaml.safe_dump(more))
+    found = Installation(build(own))
+    maps = {one["metadata"]["name"]: one["data"] for one in found.of_kind("ConfigMap")}
+    volumes = {volume["name"]: volume for volume in found.pod["volumes"]}
+    assert maps[volumes["database-ca"]["configMap"]["name"]] == {"ca.crt": "a certificate"}
+    connecting = [container for container in found.containers if container["name"] != "passfile"]
+    assert [container["name"] for container in connecting] == ["migrate", "engine"]
+    for container in connecting:
+        [mount] = [one for one in container["volumeMounts"] if one["name"] == "database-ca"]
+        assert {"name": "PGSSLROOTCERT", "value": f"{mount['mountPath']}/ca.crt"} in container["env"]
+        assert "WALFLOW_DSN" in found.from_secret(container)
+    for one in found.objects:
+        validate(dict(one), API_VERSIONS[-1], strict=True)
+
+
 def test_the_example_says_where_the_image_is() -> None:
     images = {container["image"] for container in installation("example").containers}
     assert images == {"registry.example.com/walflow:0.1.0"}
