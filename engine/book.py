@@ -612,7 +612,7 @@ class Book:
     def _command_away(self, key: int, row: CommandRow) -> None:
         if not self._may_be_unfinished(key):
             return
-        event = _event_of(row, self._at_us)
+        event = _command_of(row, self._at_us)
         if event is None:
             self._unwritten.marks.take_back([row])
             self._late.add(row.event_id)
@@ -621,7 +621,7 @@ class Book:
             self._hold(key, row.kind, json.dumps([row.owner, row.event_id]), row.owner, event)
 
     def _apply_command(self, row: CommandRow, live: Live) -> None:
-        event = _event_of(row, self._at_us)
+        event = _command_of(row, self._at_us)
         if event is not None:
             self.fold(live, event, row.kind, json.dumps([row.owner, row.event_id]))
         elif live.quarantined is not None and live.held is None and not live.unread:
@@ -896,8 +896,12 @@ def _attempt(live: Live, effect: Execute | StartChild | CancelStep | CancelChild
     return live.key, effect.step, effect.attempt if isinstance(effect, Execute | CancelStep) else 1
 
 
-def _event_of(row: CommandRow, at_us: int) -> Signalled | CancelRequested | None:
-    """A release is no event of the machine."""
+def event_of(row: CompletionRow | CommandRow, at_us: int) -> Completed | Signalled | CancelRequested | None:
+    """What a row is to the machine. A release is no event of it."""
+    return completed(row, at_us) if isinstance(row, CompletionRow) else _command_of(row, at_us)
+
+
+def _command_of(row: CommandRow, at_us: int) -> Signalled | CancelRequested | None:
     match row.kind:
         case "signal":
             return Signalled(row.event_id, at_us, row.name, row.text)

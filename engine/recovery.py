@@ -9,7 +9,8 @@ checkpoint holds. Position, identity of the slot and states are stored by one tr
 `scanning` stands in df.checkpoint, and whoever finds it there begins again.
 
 A scan does not know the order of the log. Per instance, a row that some completion names as its cause was acted on before: such
-rows are folded first; the others follow in the order in which they were recorded.
+rows are folded first; the others follow in the order in which they were recorded, unless that contradicts what was done
+(`engine.evidence`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Final
 from cdc.errors import SlotLost
 from cdc.lsn import Lsn
 from cdc.slot import CreatedSlot, SlotState, SystemIdentity, check_slot, check_stored_position
-from engine.book import Book, completed, parent_of
+from engine.book import Book, completed, event_of, parent_of
 from engine.codec import CodecError, Stored
 from engine.effects import (
     AwaitInstance,
@@ -42,12 +43,13 @@ from engine.effects import (
 )
 from engine.errors import MachineError, Unfit, WalflowError
 from engine.events import CancelRequested, Event, Signalled, Started
+from engine.evidence import Row, in_order
 from engine.executors.login import Logins
 from engine.frames import Subject
 from engine.host import Replication
 from engine.instance import HeldEvent, Live
 from engine.log import fields
-from engine.machine import ENGINE, FOREVER, NEW, State, outstanding
+from engine.machine import ENGINE, FOREVER, NEW, State, fold, outstanding
 from engine.rows import CommandKind, CommandRow, CompletionRow, InstanceRow, WaitRow
 from engine.store import Arriving, Inbox, Loading, Results, Scanning, Store
 from engine.store.rows import Checkpoint, CompletionKey, Recorded, Seen, SetAside, StoredInstance
@@ -272,8 +274,34 @@ class _History:
     found: list[_Found] = field(default_factory=list)
     causes: set[str] = field(default_factory=set)
 
-    def ordered(self) -> list[_Found]:
-        return sorted(self.found, key=lambda f: (f.row.event_id not in self.causes, f.recorded_us, f.row.event_id))
+    def ordered(self, book: Book, row: InstanceRow) -> list[_Found]:
+        """As they are to be folded into the instance, which the book has taken up as far as it does."""
+        known = {found.row.event_id: found for found in self.found}
+        rows = [made for found in self.found if (made := self._row(found)) is not None]
+        base = _base(book, row)
+        if base is None:
+            return sorted(self.found, key=lambda f: (f.row.event_id not in self.causes, f.recorded_us, f.row.event_id))
+        events = [known.pop(made.event.event_id) for made in in_order(*base, rows)]
+        return events + list(known.values())  # a release comes last: it is for what could not fold one of the others
+
+    def _row(self, found: _Found) -> Row | None:
+        cause = found.row.cause if isinstance(found.row, CompletionRow) else None
+        event = event_of(found.row, found.recorded_us)
+        return None if event is None else Row(event, found.recorded_us, cause, found.row.event_id in self.causes)
+
+
+def _base(book: Book, row: InstanceRow) -> tuple[Subject, State] | None:
+    """What the rows are folded into: the instance as it is in memory, or will begin when there is room; None when it cannot."""
+    live = book.instances.get(row.key)
+    if live is not None:
+        return None if live.quarantined is not None else (live.subject, live.state)
+    if not book.is_waiting(row):
+        return None
+    try:
+        subject = book.subject(row)
+    except ValueError:
+        return None
+    return subject, fold(subject, NEW, Started(row.event_id, 0))[0]
 
 
 async def _scan_chunk(store: Scanning, book: Book, instances: list[StoredInstance], lsn: Lsn) -> int:
@@ -299,7 +327,7 @@ async def _scan_chunk(store: Scanning, book: Book, instances: list[StoredInstanc
             if aside:
                 book.take_up(row.key, aside)
             there = {held.event.event_id for held in aside}
-            for ordinal, found in enumerate(histories[row.key].ordered(), 1):
+            for ordinal, found in enumerate(histories[row.key].ordered(book, row), 1):
                 if found.row.event_id in there:
                     continue
                 at(0, found.recorded_us, lsn, ordinal)

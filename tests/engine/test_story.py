@@ -98,8 +98,8 @@ def test_everything_that_can_be_asked_for_has_its_line(written: io.StringIO) -> 
 def test_nothing_that_roles_write_is_told(written: io.StringIO) -> None:
     log = told_to(to_log)
     graph = seq(sql(f"select '{SECRET}'", name="a"), wait("go"), sql("select $a"))
-    more = {"input": json.dumps({"token": SECRET}), "vars": json.dumps({"token": SECRET})}
-    log.transaction(start(graph, **more))
+    given = json.dumps({"token": SECRET})
+    log.transaction(start(graph, input=given, vars=given))
     log.transaction(done("3", json.dumps({"rows": [{"x": SECRET}], "row_count": 1})), done("2"))
     log.transaction(signal("go", json.dumps(SECRET)), cancel(SECRET))
     assert len(story(written)) >= 5
