@@ -11,7 +11,7 @@ from testcontainers.core.network import Network
 
 from engine.embedded import Version
 from tests.containers.engine import EngineContainer
-from tests.containers.server import ContainerServer
+from tests.containers.server import OURS, ContainerServer, remove_orphans
 from tests.images.build import POSTGRES_IMAGE, fixed_postgres, postgres_image, why_no_docker
 from tests.servers import Cluster, Database
 
@@ -24,12 +24,13 @@ def docker_is_there() -> None:
     """Leave all of it out, loudly, where it is not."""
     if (why := why_no_docker()) is not None:
         pytest.skip(f"containers: {why}")
+    remove_orphans()
 
 
 @contextmanager
 def containers(version: Version) -> Iterator[Cluster]:
     """A server in a container, with the usual roles and the database that all others are copies of."""
-    with Network() as network:
+    with Network(docker_network_kw={"labels": OURS}) as network:
         server = ContainerServer(postgres_image(version), version, network)
         try:
             yield Cluster(version, server=server).start()

@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-from tests.containers.server import ALIAS, PORT, reached, settle_ryuk
+from tests.containers.server import ALIAS, OURS, PORT, reached, settle_ryuk
 from tests.images.build import engine_image
 from tests.servers import (
     ENGINE_ROLE,
@@ -92,6 +92,7 @@ class EngineContainer(EngineProcess):
             ports=[HTTP_PORT],
             volumes=[(str(self._passfile), PASSFILE, "ro")],
             user=str(user()),
+            labels=OURS,
             **CONFINED,
         )
         self._container = container

@@ -5,6 +5,9 @@ It asks for passwords, unlike an embedded one. From the network it is `postgres:
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Final, Self
 
 from psycopg.conninfo import make_conninfo
@@ -13,13 +16,29 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.network import Network
 
 from engine.embedded import EmbeddedServer, StopMode, Version
-from tests.images.build import can_be_had
+from tests.images.build import ImageError, can_be_had, docker
 from tests.servers import FAST, password_of
 
+LABEL: Final = "walflow-test"
+OURS: Final = {LABEL: str(os.getpid())}
+"""A label of whatever this process starts."""
 ALIAS: Final = "postgres"
 PORT: Final = 5432
 SUPERUSER: Final = "postgres"
 SETTINGS: Final = {**FAST, "wal_level": "logical", "max_replication_slots": "20", "max_wal_senders": "20"}
+
+
+def remove_orphans() -> None:
+    """Remove the containers and networks of test processes that live no more: killed ones could not do it themselves."""
+    for kind, remove in (("container", ("rm", "--force", "--volumes")), ("network", ("rm",))):
+        every = ("--all",) if kind == "container" else ()
+        shown = docker(
+            kind, "ls", *every, "--filter", f"label={LABEL}", "--format", '{{.ID}} {{.Label "' + LABEL + '"}}'
+        )
+        for id, pid in (line.split() for line in shown.splitlines()):
+            if not Path(f"/proc/{pid}").exists():
+                with suppress(ImageError):  # another process was faster
+                    docker(kind, *remove, id)
 
 
 def settle_ryuk() -> None:
@@ -66,6 +85,7 @@ class ContainerServer(EmbeddedServer):
             driver=None,
             network=self.network,
             network_aliases=[ALIAS],
+            labels=OURS,
         ).with_command(options)
         self._container = container
         try:

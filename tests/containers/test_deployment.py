@@ -20,6 +20,8 @@ from tests.deploy.manifests import Installation, installation, why_no_kustomize
 from tests.images.build import ROOT, docker, engine_image, postgres_image
 from tests.servers import ENGINE_ROLE, READER_ROLE, Database, wait_until
 
+pytestmark = pytest.mark.timeout(600)  # the first test to run makes the images
+
 DOCUMENT: Final = ROOT / "docs" / "deployment.md"
 SECTION: Final = re.compile(r"^## A container, step by step$(.*?)^## ", re.MULTILINE | re.DOTALL)
 BLOCK: Final = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)

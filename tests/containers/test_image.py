@@ -18,6 +18,8 @@ from tests.images.build import ROOT, ImageError, docker, engine_image, python_im
 from tests.servers import ENGINE_ROLE, Cluster, Database, wait_until
 from tests.workflows import world
 
+pytestmark = pytest.mark.timeout(600)  # the first test to run makes the images
+
 BEYOND_THE_BASE_BYTES: Final = 150_000_000
 COMPILERS: Final = "cc gcc c99 g++ clang tcc as ld make cargo rustc go"
 TERMINATED: Final = 128 + signal.SIGTERM

@@ -17,6 +17,8 @@ from tests.images.build import docker, engine_image
 from tests.servers import ENGINE_ROLE, Database
 from tests.workflows import world
 
+pytestmark = pytest.mark.timeout(600)  # the first test to run makes the images
+
 NAME = "rolling deployment of containers"
 SOON_DONE = [kind for kind in KINDS if kind not in MINUTES]
 
@@ -31,7 +33,6 @@ def migrate(database: Database) -> None:
     docker("run", "--rm", *confined, *network, "--env", f"WALFLOW_DSN={dsn}", engine_image(), "migrate")
 
 
-@pytest.mark.timeout(600)
 def test_a_rolling_deployment_loses_nothing_and_says_how_long_work_stood_still(
     database: Database, new_engine: NewEngine, record_property: Callable[[str, object], None]
 ) -> None:

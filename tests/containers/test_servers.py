@@ -5,10 +5,14 @@ from __future__ import annotations
 import random
 import time
 
+import pytest
+
 from tests.containers.conftest import NewEngine
 from tests.faults.harness import fault, times
 from tests.servers import Database
 from tests.workflows import world
+
+pytestmark = pytest.mark.timeout(600)  # the first test to run makes the images
 
 
 def test_steps_run_in_order_as_the_role_that_submitted_them(each_database: Database, new_engine: NewEngine) -> None:
