@@ -47,7 +47,7 @@ REMEMBERED: Final = 20_000
 """Instances of which it is remembered to which trace they belong."""
 
 EXPORT_SECONDS: Final = 3.0
-"""For one try to reach the collector, repetitions included, unless the variables say otherwise: an engine that stops waits for it."""
+"""For one try to reach the collector, unless the variables say otherwise: an engine that stops waits for it."""
 
 Attempt = tuple[str, int]
 
