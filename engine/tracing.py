@@ -46,6 +46,9 @@ TRACEPARENT: Final = "traceparent"
 REMEMBERED: Final = 20_000
 """Instances of which it is remembered to which trace they belong."""
 
+EXPORT_SECONDS: Final = 3.0
+"""For one try to reach the collector, unless the variables say otherwise: an engine that stops waits for it."""
+
 Attempt = tuple[str, int]
 
 
@@ -188,4 +191,5 @@ def _resource() -> Resource:
 
 def to_otlp(system: str) -> Tracer:
     """Sends spans to where OpenTelemetry's variables say, from a thread of its own, and what is left at the end."""
-    return Tracer(system, BatchSpanProcessor(OTLPSpanExporter()))
+    chosen = any(name in os.environ for name in ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"))
+    return Tracer(system, BatchSpanProcessor(OTLPSpanExporter(timeout=None if chosen else EXPORT_SECONDS)))
