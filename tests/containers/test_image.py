@@ -58,6 +58,10 @@ def test_it_is_not_root_and_can_write_nothing_of_its_own(image: str, config: dic
     assert in_image(image, f"id -u; id -un; {own}") == f"{USER}\nwalflow"
 
 
+def test_public_authorities_are_where_libpq_looks_for_them(image: str) -> None:
+    assert in_image(image, 'grep -c BEGIN "$SSL_CERT_FILE"') != "0"
+
+
 def test_its_labels_name_it_and_its_version(config: dict[str, Any]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     labels = {name.removeprefix("org.opencontainers.image."): value for name, value in config["Labels"].items()}
