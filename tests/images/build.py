@@ -37,6 +37,10 @@ PYTHON_VARIABLE: Final = "WALFLOW_TEST_PYTHON_IMAGE"
 PYTHON_IMAGE: Final = "python:3.11-slim"
 SUITE: Final = "bookworm"
 """Debian 12: Python 3.11 and PostgreSQL 15 are its own."""
+MIRRORS: Final = tuple(
+    f"deb http://deb.debian.org/{path} {suite} main"
+    for path, suite in (("debian", SUITE), ("debian", f"{SUITE}-updates"), ("debian-security", f"{SUITE}-security"))
+)
 PYTHON_PACKAGES: Final = ("ca-certificates", "python3", "python3-pip")
 AUTHORITIES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 """This machine's: whoever reaches PyPI through a proxy of his own trusts it there."""
@@ -154,7 +158,7 @@ def _write_root(packages: tuple[str, ...], archive: Path) -> None:
     if AUTHORITIES.exists():
         command.append(f'--customize-hook=mkdir -p "$1"{AUTHORITIES.parent}')
         command.append(f"--customize-hook=upload {AUTHORITIES} {AUTHORITIES}")
-    _run([*command, SUITE, str(archive)], b"", BUILD_SECONDS)
+    _run([*command, SUITE, str(archive), *MIRRORS], b"", BUILD_SECONDS)
 
 
 # -- the images that tests ask for --------------------------------------------------------------------------------------
