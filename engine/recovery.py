@@ -53,6 +53,7 @@ from engine.machine import ENGINE, FOREVER, NEW, State, fold, outstanding
 from engine.rows import CommandKind, CommandRow, CompletionRow, InstanceRow, WaitRow
 from engine.store import Arriving, Inbox, Loading, Results, Scanning, Store
 from engine.store.rows import Checkpoint, CompletionKey, Recorded, Seen, SetAside, StoredInstance
+from engine.tasks import in_turns
 
 log = logging.getLogger("walflow.recovery")
 
@@ -385,10 +386,8 @@ async def see_unfolded(store: Scanning, book: Book) -> Seen:
 async def _asked(book: Book) -> list[CompletionKey]:
     """The keys of the completions that unfinished instances wait for."""
     asked: list[CompletionKey] = []
-    for number, live in enumerate(list(book.instances.values()), 1):
+    async for live in in_turns(list(book.instances.values()), YIELD_EVERY):
         asked += _open_keys(live)
-        if number % YIELD_EVERY == 0:
-            await asyncio.sleep(0)
     return asked
 
 
