@@ -289,8 +289,17 @@ class Scanned(World):
                 assert (after.root, after.unwinding, effects) == (state.root, state.unwinding, ()), earlier
 
 
-@given(any_graph, seeds, st.lists(seeds, max_size=60))
-@settings(max_examples=150, deadline=None)
+maps = st.builds(
+    map_,
+    st.sampled_from((retry(sql()), loop(sql(), sql()), undo(sql(), sql()))),
+    graphs(plain_leaves | signal_leaves | waiting_leaves, races=True, depth=1),
+    st.integers(1, 3),
+)
+"""Of items with keys that look like those of rows."""
+
+
+@given(any_graph | maps, seeds, st.lists(seeds, max_size=60))
+@settings(max_examples=200, deadline=None)
 def test_what_was_folded_and_is_brought_again_moves_nothing(graph: Json, seed: int, choices: list[int]) -> None:
     world = Scanned(Run(graph, loop_iterations=ITERATIONS), seed, iter(choices))
     world.run.start()
