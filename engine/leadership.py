@@ -177,6 +177,7 @@ class Leadership:
             await scanner.import_snapshot(slot.snapshot_name)
             started = await self._replication.start(self._settings.slot, self._settings.publication)
             async with started.holding():
+                recovery.check_made(await self._main.slot(self._settings.slot), slot)
                 moment = await self._main.moment()
                 await self._make_book(moment, slot.consistent_point)
                 folded = await recovery.scan(scanner, self.book, slot.consistent_point)
