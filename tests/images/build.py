@@ -229,7 +229,7 @@ def _server(name: str, base: str, path: str, installation: Path | None) -> str:
 def _context(texts: dict[str, Path], installation: Path | None) -> bytes:
     """What the server's image is built from. An installation keeps its place beside the libraries of its wheel."""
     written = io.BytesIO()
-    with tarfile.open(fileobj=written, mode="w") as archive:
+    with tarfile.open(fileobj=written, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for name, file in texts.items():
             archive.add(file, name)
         folder = tarfile.TarInfo("installation")
