@@ -63,15 +63,12 @@ def test_what_was_asked_for_and_taken_back_while_no_engine_ran_never_begins(data
     """The log is long: an effect that did not wait for its end would be begun before the cancellation is read."""
     with world(database, database.engine(tmp_path).start()) as here:
         here.run("create sequence public.ran", role="alice")
-        wait = "df.wait_for_signal('go')"
-        id = here.start(here.build(f"select df.seq({wait}, 'select nextval(''public.ran'')')"))
-        other = here.start(here.build(f"select {wait}"))
-        here.wait_for(id, "running")
-        here.wait_for(other, "running")
+        sleeper = here.start(here.build("select df.wait_for_signal('go')"))
+        here.wait_for(sleeper, "running")
         here.engine.kill()
-        here.run("select df.signal(%s, 'go')", [id], role="alice")
+        id = here.start("select nextval('public.ran')")
         signals = "insert into df.signals (instance_id, name) select %s, 'other' from generate_series(1, %s)"
-        here.run(signals, [other, MANY], role="alice")
+        here.run(signals, [sleeper, MANY], role="alice")
         here.run("select df.cancel(%s)", [id], role="alice")
         here.engine.start()
         assert here.end(id).status == "cancelled"
