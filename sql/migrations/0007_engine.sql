@@ -1,7 +1,8 @@
 -- What the engine writes. Nobody else is granted these.
 --
 -- Few rows of many are touched, all found by keys. A session keeps its plans, also those made while the tables were empty and
--- the scan of a whole one was the cheapest: hence enable_… = off.
+-- the scan of a whole one was the cheapest: hence enable_… = off. A join may still begin with all of an index: `lateral … offset 0`
+-- looks up row by row.
 
 -- The end of an instance as a completion of whoever waits for it: the parent's step, or an await_instance. The texts of result
 -- and error stay what they are. One that does not fit into a completion with all around it is told as a failure.
@@ -328,7 +329,7 @@ begin
     select p.submitted_by, p.submitter, df.child_id(p.key, g.step), g.graph, g.label, g.input::jsonb, g.vars::jsonb, p.database,
            p.key, g.step, p.id, g.cause
       from given g
-      join df.instances p on p.key = g.parent
+      cross join lateral (select * from df.instances q where q.key = g.parent offset 0) as p
      where g.ready
      order by p.key, g.step
         on conflict do nothing
@@ -350,8 +351,8 @@ begin
          json_build_object('message', format('instance %s is there already and is no child of this step', i.id), 'code', '23505'),
          g.cause
     from json_to_recordset(p_rows) as g(parent bigint, step text, cause uuid)
-    join df.instances p on p.key = g.parent
-    join df.instances i on i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)
+    cross join lateral (select * from df.instances q where q.key = g.parent offset 0) as p
+    cross join lateral (select * from df.instances q where q.submitted_by = p.submitted_by and q.id = df.child_id(p.key, g.step) offset 0) as i
    where (i.parent_key, i.parent_step) is distinct from (p.key, g.step)
    order by p.key, g.step
       on conflict do nothing;
@@ -386,7 +387,7 @@ begin
            json_build_object('message', 'Cancelled by its parent', 'code', 'cancelled', 'node', 1, 'step', '1', 'attempt', 1),
            clock_timestamp()
       from given g
-      join df.instances p on p.key = g.parent
+      cross join lateral (select * from df.instances q where q.key = g.parent offset 0) as p
      where g.ready
      order by p.key, g.step
         on conflict do nothing
@@ -405,14 +406,14 @@ begin
   insert into df.cancellations (owner, instance_id, reason)
   select i.submitter, i.id, 'Cancelled by its parent'
     from json_to_recordset(p_rows) as g(ordinal integer, parent bigint, step text)
-    join df.instances p on p.key = g.parent
-    join df.instances i on i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)
+    cross join lateral (select * from df.instances q where q.key = g.parent offset 0) as p
+    cross join lateral (select * from df.instances q where q.submitted_by = p.submitted_by and q.id = df.child_id(p.key, g.step) offset 0) as i
    where g.ordinal = any (v_ready) and not df.is_final(i.status) and (i.parent_key, i.parent_step) = (p.key, g.step);
   -- there, and not to be seen yet
   skipped := skipped || array(
     select g.ordinal
       from json_to_recordset(p_rows) as g(ordinal integer, parent bigint, step text)
-      join df.instances p on p.key = g.parent
+      cross join lateral (select * from df.instances q where q.key = g.parent offset 0) as p
      where g.ordinal = any (v_ready)
        and not exists (select from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)));
 end
