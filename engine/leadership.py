@@ -174,10 +174,11 @@ class Leadership:
         slot = await self._make_slot()
         scanner = await self._host.store(LEADER)
         try:
-            await scanner.import_snapshot(slot.snapshot_name)
+            snapshot = await scanner.import_snapshot(slot.snapshot_name)
             started = await self._replication.start(self._settings.slot, self._settings.publication)
             async with started.holding():
                 recovery.check_made(await self._main.slot(self._settings.slot), slot)
+                await recovery.until_visible(self._main, snapshot, self._say)
                 moment = await self._main.moment()
                 await self._make_book(moment, slot.consistent_point)
                 folded = await recovery.scan(scanner, self.book, slot.consistent_point)

@@ -134,8 +134,13 @@ class Scanning(Loading, Inbox, Protocol):
     async def submitters(self) -> list[int]:
         """Roles with unfinished instances."""
 
-    async def import_snapshot(self, snapshot: str) -> None:
-        """Begins a transaction that sees what the slot's beginning sees; it ends with the connection."""
+    async def import_snapshot(self, snapshot: str) -> str:
+        """Begins a transaction that sees what the slot's beginning sees; it ends with the connection. Returns the snapshot, as
+        text, for `sees_all_of`.
+        """
+
+    async def sees_all_of(self, snapshot: str) -> bool:
+        """Whether everything that the snapshot sees can be seen by everybody."""
 
     def unfinished_instances(self) -> AsyncIterator[list[StoredInstance]]:
         """All, some hundred at a time; inside a transaction."""
