@@ -27,6 +27,7 @@ from engine import recovery
 from engine.admission import Arrivals
 from engine.book import Book
 from engine.checkpoint import Checkpointer
+from engine.clock import ServerClock
 from engine.config import Settings
 from engine.effects import (
     AwaitInstance,
@@ -126,7 +127,7 @@ class Leadership:
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self._timers = Timers()
         self._timer_handle: asyncio.TimerHandle | None = None
-        self._clock_offset_us = 0
+        self._clock = ServerClock()
         self._caught_up = False
         self._heartbeats = Heartbeats()
         self._sent_us: int | None = None
@@ -215,7 +216,8 @@ class Leadership:
             )
 
     async def _make_book(self, moment: Moment, stored: Lsn) -> None:
-        self._set_clock(moment.now_us)
+        counted_us = self._counted_us()
+        self._clock.said(moment.now_us, asked_us=counted_us, counted_us=counted_us)
         self._visibility = Visibility(moment.next_xid)
         self.book = Book(
             visibility=self._visibility,
@@ -307,6 +309,7 @@ class Leadership:
     def _began(self) -> None:
         """The effects of a transaction were handed out."""
         if self._asking:
+            self._clock.came(self.book.at_us, self._counted_us())
             seconds = (self.now_us() - self.book.at_us) / 1_000_000
             for latency in self._asking:
                 latency(self._metrics).observe(seconds)
@@ -446,11 +449,10 @@ class Leadership:
 
     def now_us(self) -> int:
         """The database's clock, as well as it is known here."""
-        return int(self._host.monotonic() * 1_000_000) + self._clock_offset_us
+        return self._clock.now_us(self._counted_us())
 
-    def _set_clock(self, now_us: int) -> None:
-        """The database's clock says `now_us`."""
-        self._clock_offset_us = now_us - int(self._host.monotonic() * 1_000_000)
+    def _counted_us(self) -> int:
+        return int(self._host.monotonic() * 1_000_000)
 
     def _arm(self) -> None:
         due_us = self._timers.next_due_us()
@@ -523,10 +525,11 @@ class Leadership:
         self._heartbeats.sending()
         if self._sent_us is None:
             self._sent_us = self.now_us()
+        asked_us = self._counted_us()
         beat = await self._lookup.heartbeat(self.epoch, self._settings.slot)
         self._heartbeats.sent(beat.wal_end)
         self.book.settings = beat.settings
-        self._set_clock(beat.now_us)
+        self._clock.said(beat.now_us, asked_us=asked_us, counted_us=self._counted_us())
         self._arm()
         self._wal_end = beat.wal_end
         self._metrics.slot_active.set(1)
@@ -540,6 +543,7 @@ class Leadership:
         elif row.epoch == self.epoch:
             self._heartbeats.came()
             self._sent_us = None
+            self._clock.came(at_us, self._counted_us())
             self._lag_seconds = max(0, self.now_us() - at_us) / 1_000_000
 
     # --- the cross-check ---------------------------------------------------------------------------------------------

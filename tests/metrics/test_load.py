@@ -218,6 +218,19 @@ def test_each_state_of_a_connection_is_shown(moved: Moved) -> None:
     assert all(moved.has(["walflow_step_connections"], state=state) for state in ("idle", "busy", "connecting"))
 
 
+def test_every_step_that_was_sent_and_answered_was_timed_once(database: Database, tmp_path: Path) -> None:
+    with world(database, database.engine(tmp_path).start()) as here:
+        here.run("create table public.plain (n int)", role="alice")
+        for statement, kind, times in (("select 1", "sql", 1), ("vacuum public.plain", "sql_alone", 1)):
+            before = here.engine.metric("walflow_step_duration_seconds_count", kind=kind) or 0
+            here.outcome(statement)
+            wait_until(
+                lambda kind=kind, wanted=before + times: (  # type: ignore[misc]
+                    here.engine.metric("walflow_step_duration_seconds_count", kind=kind) == wanted
+                )
+            )
+
+
 def test_a_page_shows_what_is_declared_and_the_library_s_own_and_nothing_else(
     database: Database, tmp_path: Path
 ) -> None:

@@ -127,12 +127,14 @@ begin
 end $$;
 grant all on sequence public.conflicts to public
 """
+MANY: Final = 50
+"""Unfinished workflows at which the load waits."""
+FAILS_EVERY: Final = 20
 GRAPHS: Final = (
     "select df.seq_all('select 1', 'select 2', 'select pg_sleep(random() * 0.05)')",
     "select df.\"join\"('select 1', df.sleep(interval '0.05 s'))",
     "select df.seq('select public.conflicts_sometimes()', 'select 2')",
     "select df.call_child('select 1')",
-    "select df.retry('select 1/0', max_attempts => 1)",
     "select df.sql('vacuum public.plain')",
 )
 
@@ -147,14 +149,19 @@ class Load:
         here.run(CONFLICTS, role="alice")
         self._graphs = [here.build(graph) for graph in GRAPHS]
         self._waits = here.build("select df.seq(df.wait_for_signal('go'), 'select 1')")
-        self._full = here.build("select df.sleep(interval '30 days')")
+        self._fails = here.build("select df.sql('select 1/0')")
 
     def some(self) -> None:
-        """Start a few, and move on those of the call before."""
+        """Start a few, unless many are under way: what is shown is an engine that keeps up."""
+        here = self.here
+        if here.value("select unfinished from df.health") >= MANY:
+            return
         self._count += 1
-        here, number = self.here, self._count
+        number = self._count
         role = ("alice", "alice", "bob")[number % 3]
-        graphs = [*self._graphs, self._waits][: 5 if role == "bob" else None]
+        graphs = [*self._graphs, self._waits] if role == "alice" else self._graphs[:4]
+        if number % FAILS_EVERY == 0:
+            graphs.insert(0, self._fails)
         query = (
             "insert into df.instances (graph, id) select g, %s || n from unnest(%s::text[]) with ordinality as x(g, n)"
         )

@@ -118,7 +118,7 @@ def test_documents_name_no_metric_that_no_engine_exports(document: Path) -> None
     declared = {metric.name for metric in METRICS}
     in_sql = set(re.findall(r"'(walflow_db_[a-z_]+)'", (ROOT / "sql/migrations/0013_metrics.sql").read_text()))
     for name in re.findall(r"\b((?:walflow|process)_[a-z_]+)\b", document.read_text()):
-        if f"{name}.json" in document.read_text() or name.endswith("_"):
+        if name == "walflow_db" or name.endswith("_"):  # the beginning of names
             continue
         assert name in EXPORTED | declared | in_sql, name
 

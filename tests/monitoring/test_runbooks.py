@@ -14,6 +14,7 @@ from tests.psql import psql
 from tests.servers import Cluster, Database
 from tests.workflows import world
 
+MONITORING: Final = RUNBOOKS.parents[1] / "docs" / "monitoring.md"
 PAGES: Final = sorted(path for path in RUNBOOKS.glob("*.md") if path.name != "README.md")
 BLOCKS: Final = re.compile(r"^```sql\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -28,7 +29,7 @@ def running(server18: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     database.drop()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("page", [*PAGES, MONITORING], ids=lambda path: path.stem)
 def test_every_statement_of_a_page_runs(running: Database, page: Path) -> None:
     blocks = BLOCKS.findall(page.read_text())
     assert len(blocks) >= 2
