@@ -152,7 +152,7 @@ def split_address(text: str) -> tuple[str, int]:
     """`host:port`, `[v6]:port` or `:port` (all interfaces)."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise ValueError("host:port, such as 127.0.0.1:9464")
+        raise ValueError(f"host:port, such as 127.0.0.1:9464, or {NOWHERE}")
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)
 
 

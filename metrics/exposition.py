@@ -121,11 +121,8 @@ class HttpServer:
         self._status = status
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
-
-    @property
-    def serving(self) -> int:
+        self.serving = 0
         """How many connections are open and were not refused."""
-        return min(len(self._open), CONNECTIONS)
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port (the given one, unless that is 0). Raises AddressUnusable."""
@@ -161,6 +158,13 @@ class HttpServer:
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.serving += 1
+        try:
+            await self._answer(reader, writer)
+        finally:
+            self.serving -= 1
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             request = await read_request(reader)
         except BadRequest as error:

@@ -119,6 +119,13 @@ def test_an_ill_typed_value_is_refused(name: str, text: str) -> None:
     assert f"--{name.replace('_', '-')}:" in refusal({name: text})
 
 
+@pytest.mark.parametrize("text", ["off", ""])
+def test_no_address_to_listen_on_is_a_choice(text: str) -> None:
+    settings = loaded({"listen": text}).settings
+    assert settings.listen == "off"
+    assert settings.listen_address is None
+
+
 def test_variables_that_kubernetes_makes_for_a_service_are_no_settings() -> None:
     loaded(
         environment={
