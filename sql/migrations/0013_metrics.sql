@@ -168,7 +168,8 @@ begin atomic
          c.started_total - c.completed_total - c.failed_total - c.cancelled_total,
          df.count_quarantined(),
          cardinality(df.step_backends()),
-         (select count(*) from pg_stat_activity a where a.backend_type = 'client backend'),
+         -- in pg_stat_activity other roles' backends do not say what they are
+         (select sum(d.numbackends) from pg_stat_database d)::bigint,
          current_setting('max_connections')::integer
     from df.checkpoint c
    cross join df.epoch e
@@ -194,7 +195,7 @@ comment on column df.health.overdue is 'How long the most overdue timer of a sle
 comment on column df.health.unfinished is 'Instances begun and not ended.';
 comment on column df.health.quarantined is 'Instances set aside, 10,000 at most.';
 comment on column df.health.step_connections is 'Connections for steps to this database.';
-comment on column df.health.connections is 'Connections of all clients to the server.';
+comment on column df.health.connections is 'Connections to all databases of the server.';
 comment on column df.health.max_connections is 'How many the server allows.';
 
 -- One row a figure, as exporters want them. The names begin with walflow_db_: an engine's own begin with walflow_, and whoever
@@ -227,7 +228,7 @@ begin atomic
      ('walflow_db_executions_total', '{}', m.total_executions, 'Steps that ended since the installation.'),
      ('walflow_db_events_total', '{}', m.total_events, 'Rows folded since the installation.'),
      ('walflow_db_step_connections', '{}', f.step_connections, 'Connections for steps to this database.'),
-     ('walflow_db_connections', '{}', f.connections, 'Connections of all clients to the server.'),
+     ('walflow_db_connections', '{}', f.connections, 'Connections to all databases of the server.'),
      ('walflow_db_max_connections', '{}', f.max_connections, 'How many connections the server allows.')
    ) as s(name, labels, value, help)
    where s.value is not null;

@@ -86,6 +86,29 @@ def test_sums_over_the_engines_are_what_the_database_says_also_after_a_takeover(
     assert max(engine.metric("walflow_epoch") or 0 for engine in engines) == here.value("select epoch from df.epoch")
 
 
+def test_the_view_tells_a_watcher_what_the_engines_tell(two: tuple[World, EngineProcess]) -> None:
+    here, _ = two
+    here.outcome("select 1")
+    watcher = here.database.new_role("watcher", granted=False)
+    here.run("select df.grant_monitoring(%s::regrole)", [watcher])
+
+    def agree() -> bool:
+        shown = scrape(here.engine)
+        slot, active, epoch, steps, connections = here.run(
+            "select slot::text, slot_active, epoch, step_connections, connections from df.health", role=watcher
+        )[0]
+        opened = sum(value for (name, _), value in shown.items() if name == "walflow_step_connections")
+        return (
+            slot == here.database.slot
+            and active
+            and epoch == shown["walflow_epoch", ()]
+            and steps == opened == 1
+            and connections > steps
+        )
+
+    wait_until(agree)
+
+
 def test_an_engine_that_lost_its_leadership_shows_none_of_it(two: tuple[World, EngineProcess]) -> None:
     here, standby = two
     here.outcome("select 1")
