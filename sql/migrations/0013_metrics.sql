@@ -252,7 +252,7 @@ begin atomic
   select f.submitted_by, f.label, count(*), max(f.finished_at),
          (array_agg(f.id order by f.finished_at desc))[1],
          (array_agg(f.error ->> 'message' order by f.finished_at desc))[1]
-    from unnest(df.my_roles()) as r(oid)
+    from unnest(df.seen_roles()) as r(oid)
    cross join lateral (
      select i.submitted_by, i.label, i.finished_at, i.id, i.error
        from df.instances i

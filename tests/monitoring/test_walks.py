@@ -178,6 +178,7 @@ def test_steps_that_fail_and_an_instance_that_cannot_go_on(walk: Walk) -> None:
     here.run("update df.states set state = %s", [state])
     here.engine.start()
     walk.do("WalflowQuarantined")
+    wait_until(lambda: here.value("select quarantined is null from df.instances where id = 'bad'"))
     here.end("bad")
     walk.over("WalflowQuarantined")
 
