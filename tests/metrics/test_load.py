@@ -10,17 +10,12 @@ from typing import Final
 
 import pytest
 
-from engine.limits import STASH_COMPLETIONS
 from metrics.names import METRICS, Kind, Metric
 from tests.metrics.scraping import Moved, scrape
 from tests.servers import Cluster, Database, EngineProcess, wait_until
 from tests.workflows import World, world
 
 ROOM: Final = 200
-FLOOD: Final = """
-insert into df.completions (instance_key, step, attempt, outcome, result)
-select %s, '4.' || i, 1, 'completed', '{"rows":[],"row_count":0}' from generate_series(1, %s) i
-"""
 CONFLICTS_ONCE: Final = """
 create sequence public.tries;
 create function public.conflicts_once() returns integer language plpgsql as $$
@@ -70,9 +65,13 @@ def _steps(here: World) -> None:
 
 
 def _quarantine(here: World) -> None:
-    here.start(here.build("select df.seq_all(df.wait_for_signal('go'), df.loop('select 2', 'select false'))"), id="bad")
-    here.wait_for("bad", "running")
-    here.run(FLOOD, [here.key("bad"), STASH_COMPLETIONS + 5], role="alice")
+    """An instance whose state somebody spoiled."""
+    here.start(here.build("select df.seq(df.wait_for_signal('go'), 'select 2')"), id="bad")
+    wait_until(lambda: here.run("select 1 from df.states"))
+    here.kill()
+    here.run("update df.states set state = left(state, -10)")
+    here.run("select df.signal('bad', 'go')", role="alice")
+    here.engine.start()
     wait_until(lambda: here.value("select quarantined from df.instances where id = 'bad'"))
     here.run("insert into df.releases (instance_id) values ('bad')", role="alice")
 
@@ -175,6 +174,7 @@ def _all(database: Database, directory: Path, seen: Moved) -> None:
     standby = database.engine(directory, admission=ROOM)
     with world(database, engine) as here:
         _steps(here)
+        seen.look(engine)
         _quarantine(here)
         seen.look(engine)
         _lag(here, seen)
