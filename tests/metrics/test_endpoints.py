@@ -101,7 +101,7 @@ def test_the_view_tells_a_watcher_what_the_engines_tell(two: tuple[World, Engine
             "select slot::text, slot_active, epoch, step_connections, connections from df.health", role=watcher
         )[0]
         opened = sum(value for (name, _), value in shown.items() if name == "walflow_step_connections")
-        return (
+        return bool(
             slot == here.database.slot
             and active
             and epoch == shown["walflow_epoch", ()]

@@ -547,8 +547,6 @@ CREATE FUNCTION df.begin_waits(p_epoch bigint, p_rows json, OUT skipped integer[
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     AS $$
 declare
   v_given   record;
@@ -812,8 +810,6 @@ CREATE FUNCTION df.cancel_children(p_epoch bigint, p_rows json, OUT skipped inte
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     AS $$
 declare
   v_ready integer[];
@@ -829,7 +825,7 @@ begin
            json_build_object('message', 'Cancelled by its parent', 'code', 'cancelled', 'node', 1, 'step', '1', 'attempt', 1),
            clock_timestamp()
       from given g
-      join df.instances p on p.key = g.parent
+     cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
      where g.ready
      order by p.key, g.step
         on conflict do nothing
@@ -848,16 +844,18 @@ begin
   insert into df.cancellations (owner, instance_id, reason)
   select i.submitter, i.id, 'Cancelled by its parent'
     from json_to_recordset(p_rows) as g(ordinal integer, parent bigint, step text)
-    join df.instances p on p.key = g.parent
-    join df.instances i on i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)
+   cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
+   cross join lateral (
+     select i.* from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step) offset 0
+   ) as i
    where g.ordinal = any (v_ready) and not df.is_final(i.status) and (i.parent_key, i.parent_step) = (p.key, g.step);
   -- there, and not to be seen yet
   skipped := skipped || array(
     select g.ordinal
       from json_to_recordset(p_rows) as g(ordinal integer, parent bigint, step text)
-      join df.instances p on p.key = g.parent
+     cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
      where g.ordinal = any (v_ready)
-       and not exists (select from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)));
+       and (select i.key from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)) is null);
 end
 $$;
 
@@ -4477,8 +4475,6 @@ CREATE FUNCTION df.record_completions(p_epoch bigint, p_rows json, OUT skipped i
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     AS $$
 begin
   perform df.require_epoch(p_epoch);
@@ -4493,8 +4489,10 @@ begin
            case when i.key is null then g.result else json_build_object('status', i.status) end,
            g.error, g.cause, g.query, g.note, coalesce(g.repetitions, 0)
       from given g
-      left join df.waits w on g.due is not null and w.waiter_key = g.key and w.waiter_step = g.step
-      left join df.instances i on i.key = w.instance_key
+      left join lateral (
+        select w.instance_key from df.waits w where g.due is not null and w.waiter_key = g.key and w.waiter_step = g.step offset 0
+      ) as w on true
+      left join lateral (select i.key, i.status from df.instances i where i.key = w.instance_key offset 0) as i on true
      where g.ready
      order by g.run_as, g.key, g.step, g.attempt
         on conflict do nothing
@@ -5508,8 +5506,6 @@ CREATE FUNCTION df.start_children(p_epoch bigint, p_rows json, OUT skipped integ
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     AS $$
 begin
   perform df.require_epoch(p_epoch);
@@ -5524,7 +5520,7 @@ begin
     select p.submitted_by, p.submitter, df.child_id(p.key, g.step), g.graph, g.label, g.input::jsonb, g.vars::jsonb, p.database,
            p.key, g.step, p.id, g.cause
       from given g
-      join df.instances p on p.key = g.parent
+     cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
      where g.ready
      order by p.key, g.step
         on conflict do nothing
@@ -5546,8 +5542,10 @@ begin
          json_build_object('message', format('instance %s is there already and is no child of this step', i.id), 'code', '23505'),
          g.cause
     from json_to_recordset(p_rows) as g(parent bigint, step text, cause uuid)
-    join df.instances p on p.key = g.parent
-    join df.instances i on i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)
+   cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
+   cross join lateral (
+     select i.* from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step) offset 0
+   ) as i
    where (i.parent_key, i.parent_step) is distinct from (p.key, g.step)
    order by p.key, g.step
       on conflict do nothing;
@@ -6326,12 +6324,13 @@ CREATE FUNCTION df.write_checkpoint(p_epoch bigint, p_lsn pg_lsn, p_xids xid8[],
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
+    SET enable_nestloop TO 'off'
     SET enable_mergejoin TO 'off'
     AS $$
 declare
   v_missing bigint := 0;
   v_rows    bigint;
+  v_mark    record;
   v_until   timestamptz := clock_timestamp() + interval '100 milliseconds';
 begin
   update df.checkpoint
@@ -6371,7 +6370,7 @@ begin
            updated_at = clock_timestamp()
       from unnest(p_keys, p_statuses, p_quarantined, p_results, p_errors, p_started, p_finished)
         as c(key, status, quarantined, result, error, started_at, finished_at)
-     where i.key = c.key;
+     where i.key = any (p_keys) and i.key = c.key;
     get diagnostics v_rows = row_count;
     v_missing := v_missing + cardinality(p_keys) - v_rows;
   end if;
@@ -6387,31 +6386,24 @@ begin
     delete from df.states s where s.instance_key = any (p_dropped);
   end if;
 
-  if cardinality(p_signals) > 0 then
-    update df.signals s set folded = true, taken_by = coalesce(c.taken_by, s.taken_by)
-      from unnest(p_signals, p_signal_owners, p_signal_takers) as c(event_id, owner, taken_by)
-     where s.owner = c.owner and s.event_id = c.event_id;
-    get diagnostics v_rows = row_count;
-    v_missing := v_missing + cardinality(p_signals) - v_rows;
-  end if;
-  if cardinality(p_cancels) > 0 then
-    update df.cancellations s set folded = true
-      from unnest(p_cancels, p_cancel_owners) as c(event_id, owner)
-     where s.owner = c.owner and s.event_id = c.event_id;
-    get diagnostics v_rows = row_count;
-    v_missing := v_missing + cardinality(p_cancels) - v_rows;
-  end if;
-  if cardinality(p_releases) > 0 then
-    update df.releases s set folded = true
-      from unnest(p_releases, p_release_owners) as c(event_id, owner)
-     where s.owner = c.owner and s.event_id = c.event_id;
-    get diagnostics v_rows = row_count;
-    v_missing := v_missing + cardinality(p_releases) - v_rows;
-  end if;
+  -- one by one: with both columns given the primary key is the planner's choice; with arrays another index might be
+  for v_mark in select * from unnest(p_signals, p_signal_owners, p_signal_takers) as c(event_id, owner, taken_by) loop
+    update df.signals s set folded = true, taken_by = coalesce(v_mark.taken_by, s.taken_by)
+     where s.owner = v_mark.owner and s.event_id = v_mark.event_id;
+    v_missing := v_missing + (not found)::integer;
+  end loop;
+  for v_mark in select * from unnest(p_cancels, p_cancel_owners) as c(event_id, owner) loop
+    update df.cancellations s set folded = true where s.owner = v_mark.owner and s.event_id = v_mark.event_id;
+    v_missing := v_missing + (not found)::integer;
+  end loop;
+  for v_mark in select * from unnest(p_releases, p_release_owners) as c(event_id, owner) loop
+    update df.releases s set folded = true where s.owner = v_mark.owner and s.event_id = v_mark.event_id;
+    v_missing := v_missing + (not found)::integer;
+  end loop;
   if cardinality(p_waiters) > 0 then
     update df.waits w set folded = true
       from unnest(p_waiters, p_waiter_steps) as c(key, step)
-     where w.waiter_key = c.key and w.waiter_step = c.step;
+     where w.waiter_key = any (p_waiters) and w.waiter_key = c.key and w.waiter_step = c.step;
     get diagnostics v_rows = row_count;
     v_missing := v_missing + cardinality(p_waiters) - v_rows;
   end if;
@@ -6419,9 +6411,9 @@ begin
     insert into df.completions (run_as, instance_key, step, attempt, outcome, result, error, cause)
     select 0, i.parent_key, i.parent_step, 1, a.outcome, a.result, a.error, i.cause
       from df.instances i
-      join df.instances p on p.key = i.parent_key and not df.is_final(p.status)
+     cross join lateral (select p.status from df.instances p where p.key = i.parent_key offset 0) as p
      cross join lateral df.answer(i.id, i.status, i.result, i.error) as a
-     where i.key = any (p_ended) and df.is_final(i.status)
+     where i.key = any (p_ended) and df.is_final(i.status) and not df.is_final(p.status)
      order by i.parent_key, i.parent_step
         on conflict do nothing;
   end if;
@@ -6431,10 +6423,13 @@ begin
       from (
         select x.* from df.waits x where x.instance_key = any (p_ended)
         union
-        select x.* from df.waits x join unnest(p_waiters, p_waiter_steps) as c(key, step) on x.waiter_key = c.key and x.waiter_step = c.step
+        select x.*
+          from df.waits x
+          join unnest(p_waiters, p_waiter_steps) as c(key, step) on x.waiter_key = c.key and x.waiter_step = c.step
+         where x.waiter_key = any (p_waiters)
       ) as w
-      join df.instances i on i.key = w.instance_key
-      join df.instances v on v.key = w.waiter_key
+     cross join lateral (select i.* from df.instances i where i.key = w.instance_key offset 0) as i
+     cross join lateral (select v.status from df.instances v where v.key = w.waiter_key offset 0) as v
      cross join lateral df.answer(i.id, i.status, i.result, i.error) as a
      where w.folded and df.is_final(i.status) and not df.is_final(v.status)
      order by w.waiter_key, w.waiter_step
@@ -6444,7 +6439,7 @@ begin
   if cardinality(p_inbox_done) > 0 then
     delete from df.inbox b
      using unnest(p_inbox_done, p_inbox_upto, p_inbox_ordinals) as c(key, lsn, ordinal)
-     where b.instance_key = c.key and (b.lsn, b.ordinal) <= (c.lsn, c.ordinal);
+     where b.instance_key = any (p_inbox_done) and b.instance_key = c.key and (b.lsn, b.ordinal) <= (c.lsn, c.ordinal);
   end if;
   if p_inbox is not null then
     insert into df.inbox (instance_key, lsn, ordinal, kind, row_key, commit_time, xid)
@@ -6464,7 +6459,8 @@ begin
   if cardinality(p_hidden) > 0 then
     delete from df.progress p
      using unnest(p_hidden, p_hidden_owners) as c(key, owner)
-     where p.submitted_by = c.owner::regrole and p.instance_key = c.key;
+     where p.submitted_by = any (p_hidden_owners::regrole[]) and p.instance_key = any (p_hidden)
+       and p.submitted_by = c.owner::regrole and p.instance_key = c.key;
   end if;
 
   if v_missing > 0 then
@@ -8518,17 +8514,17 @@ SET row_security = off;
 --
 
 COPY df.migrations (number, name, checksum, applied_at, applied_by) FROM stdin;
-1	tables	ad4d360025d3eba6e5098deb74a2c8d308784b33dbd668b27dd62766f6083d20	2026-11-21 15:21:32.70863+00	engine
-2	guards	794a4cbede62d07fabbd86d1e635aa3ed5eb7c2228be88790f41ca13e10f9ef0	2026-11-21 15:21:32.733697+00	engine
-3	validation	a42860a24c879b2a64cafce4a19063733d1516a12249ca1261fd4c5f88739a3f	2026-11-21 15:21:32.747383+00	engine
-4	builders	8c8e35fcf75b42d19e651bee6aa1ac48dad18249154cc108db3d1a01b8da6ee3	2026-11-21 15:21:32.756196+00	engine
-5	control	a654527e4ec4b8a1b3e43ba48778a517978aaca2c6cb19feb5a9797c1c38e5cc	2026-11-21 15:21:32.764834+00	engine
-6	step	0bcd482f847cefa67e1c2979c7ef3bbeac3c9ec209128a17a386a35483832ce4	2026-11-21 15:21:32.766691+00	engine
-7	engine	293d8069621a1a930e513f58426753cf9509351e9e5dedc8dc8e281208de1257	2026-11-21 15:21:32.769939+00	engine
-8	grants	7917ea9d05d6907581650157fa025548d66ad720b0950df4f550283450780b94	2026-11-21 15:21:32.773133+00	engine
-9	publication	23140763ee6479188a44a2938bfd20e2ec3cb47f0c98058da71304564aad3483	2026-11-21 15:21:32.776151+00	engine
-10	reading	1f0f08fb426346652502828052e9500f69308dd3e70be20c2546ffd824429737	2026-11-21 15:21:32.816251+00	engine
-11	explain	73fd843e943dfac2474d05435735551edb7288fa10b30a6499953456d57755ee	2026-11-21 15:21:32.818504+00	engine
+1	tables	ad4d360025d3eba6e5098deb74a2c8d308784b33dbd668b27dd62766f6083d20	2026-11-21 16:25:13.096252+00	engine
+2	guards	794a4cbede62d07fabbd86d1e635aa3ed5eb7c2228be88790f41ca13e10f9ef0	2026-11-21 16:25:13.132306+00	engine
+3	validation	a42860a24c879b2a64cafce4a19063733d1516a12249ca1261fd4c5f88739a3f	2026-11-21 16:25:13.1506+00	engine
+4	builders	8c8e35fcf75b42d19e651bee6aa1ac48dad18249154cc108db3d1a01b8da6ee3	2026-11-21 16:25:13.164092+00	engine
+5	control	a654527e4ec4b8a1b3e43ba48778a517978aaca2c6cb19feb5a9797c1c38e5cc	2026-11-21 16:25:13.166869+00	engine
+6	step	0bcd482f847cefa67e1c2979c7ef3bbeac3c9ec209128a17a386a35483832ce4	2026-11-21 16:25:13.172151+00	engine
+7	engine	11eb21823e97c7a768487d59e16df1b84c5bc3f551b7404c3c891ef188f46029	2026-11-21 16:25:13.179067+00	engine
+8	grants	7917ea9d05d6907581650157fa025548d66ad720b0950df4f550283450780b94	2026-11-21 16:25:13.17983+00	engine
+9	publication	23140763ee6479188a44a2938bfd20e2ec3cb47f0c98058da71304564aad3483	2026-11-21 16:25:13.184629+00	engine
+10	reading	1f0f08fb426346652502828052e9500f69308dd3e70be20c2546ffd824429737	2026-11-21 16:25:13.255141+00	engine
+11	explain	73fd843e943dfac2474d05435735551edb7288fa10b30a6499953456d57755ee	2026-11-21 16:25:13.2629+00	engine
 \.
 
 
@@ -8574,7 +8570,7 @@ SET row_security = off;
 --
 
 COPY df.cancellations (owner, instance_id, instance_key, reason, sent_by, folded, event_id, recorded_at) FROM stdin;
-16386	cancelled	29	Cancelled by user	16386	f	7665c241-d793-45c7-ba93-4ffb5c786ea7	2026-11-21 15:21:32.608839+00
+16386	cancelled	29	Cancelled by user	16386	f	603c9813-3303-41ea-b264-2a9f89e15410	2026-11-21 16:25:12.844853+00
 \.
 
 
@@ -8583,7 +8579,7 @@ COPY df.cancellations (owner, instance_id, instance_key, reason, sent_by, folded
 --
 
 COPY df.checkpoint (only_row, epoch, lsn, system_identifier, slot_name, slot_generation, scanning, installation, written_at, started_total, completed_total, failed_total, cancelled_total, executions_total, events_total, backlog) FROM stdin;
-t	1	0/24F74D0	7710645201920249759	walflow_test1	1	f	72db9d5b-5bc9-4ecd-a563-1a9f34f06a79	2026-11-21 15:21:32.475591+00	27	1	0	0	16	46	[]
+t	1	0/24F85F8	7710661592696581263	walflow_test1	1	f	3161ff02-c59a-4a66-9128-409f30a9f0eb	2026-11-21 16:25:12.722127+00	26	1	0	0	15	43	[]
 \.
 
 
@@ -8592,27 +8588,25 @@ t	1	0/24F74D0	7710645201920249759	walflow_test1	1	f	72db9d5b-5bc9-4ecd-a563-1a9f
 --
 
 COPY df.completions (run_as, instance_key, step, attempt, written_by, repetitions, outcome, cause, event_id, started_at, recorded_at, result, error, query, note) FROM stdin;
-16386	1	1	1	16386	0	completed	70e7b132-c05c-47b4-b08c-4a2437de6b96	4d1f4f81-beda-406b-b369-c0cb129f7c21	2026-11-21 15:21:30.890007+00	2026-11-21 15:21:30.905237+00	{"rows":[{"it":"so it was"}],"row_count":1}	\N	\N	\N
-16386	2	3	1	16386	0	completed	46099b9f-a9a6-4cff-8945-c1fa410f46db	b2e37a3f-06c6-4e47-a812-7b1ac152eb15	2026-11-21 15:21:30.914294+00	2026-11-21 15:21:30.914703+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'then', 'one'	\N
-16386	3	3	1	16386	0	completed	4d0dcc88-9ae7-4a94-872b-f6ecf2b03c6c	1fa86983-5781-4912-8e5c-8af1568a56ff	2026-11-21 15:21:30.929607+00	2026-11-21 15:21:30.929853+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'one'	\N
-16386	4	3	1	16386	0	completed	a6cde9ca-d95a-44bb-9604-371e3e911835	361a0f06-9f09-43a0-95ad-5a3bc9b3b83c	2026-11-21 15:21:30.934824+00	2026-11-21 15:21:30.935073+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'sleep', 'one'	\N
-16386	8	4	1	16386	0	completed	57854b1e-6524-4fca-b836-9c80e3b4db37	c2b6a514-a7b1-4fab-a81a-29bec690c5fc	2026-11-21 15:21:31.432088+00	2026-11-21 15:21:31.433664+00	{"rows":[{"long":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","n":1}],"row_count":1}	\N	\N	\N
-16386	9	6	1	16386	0	completed	feab6ddb-aad9-4d4b-9dbb-e0def9e8f34f	b9577cf0-ab15-416a-bbac-696793e7e05e	2026-11-21 15:21:31.433879+00	2026-11-21 15:21:31.435228+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
-16386	11	3	1	16386	0	completed	56163d6a-17d1-40a2-a6d8-6ca8d53930f7	8091f28d-e1b4-49d1-b6d1-ce1683874f6e	2026-11-21 15:21:31.450127+00	2026-11-21 15:21:31.450443+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'join', 'left'	\N
-16386	13	2	1	16386	0	completed	034a385f-ae15-4443-bcf4-afdd4ad57b8f	cac61ee1-762f-44d5-804e-80d9283af892	2026-11-21 15:21:31.452166+00	2026-11-21 15:21:31.453742+00	{"rows":[{"g":1},{"g":2},{"g":3}],"row_count":3}	\N	\N	\N
-16386	14	3.1	1	16386	0	completed	24435bc1-2170-4238-8432-4a42c028a7cb	91c44443-ed84-4e4a-b1f9-fe9ca4673609	2026-11-21 15:21:31.457059+00	2026-11-21 15:21:31.457281+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'loop', 'body'	\N
-16386	17	4.1	1	16386	0	completed	cd81c34d-482d-4d52-aa31-2e6ec7a4e342	92a14520-ea8b-4225-be31-1e6afd48658d	2026-11-21 15:21:31.460652+00	2026-11-21 15:21:31.460864+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'retry', 'tried'	\N
-16386	15	2.1	1	16386	0	completed	1698f583-4f02-4a47-bf4c-1707c94307a7	3fe9672d-8e79-428a-b793-b5f88fc07168	2026-11-21 15:21:31.465431+00	2026-11-21 15:21:31.466884+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'pause', 'again'	\N
-16386	21	5	1	16386	0	completed	66824eff-b525-4e3c-8004-52887125219c	2dac439b-b5d1-4449-96e4-296f6fe63eb7	2026-11-21 15:21:31.467546+00	2026-11-21 15:21:31.467801+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'owed', 'pay'	\N
-16386	15	3.1	1	16386	0	completed	3fe9672d-8e79-428a-b793-b5f88fc07168	9046977a-965f-41e5-ba51-e233554e6c99	2026-11-21 15:21:31.479357+00	2026-11-21 15:21:31.479764+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
-16386	23	4	1	16386	0	completed	bd76d6ae-397a-44c2-a786-838a54cc55e9	04912330-b9f8-4411-9dc1-41afd1f34d5b	2026-11-21 15:21:31.477685+00	2026-11-21 15:21:31.479078+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'undoing', 'pay'	\N
-16386	20	2	1	16384	0	failed	09e8baaa-63ab-448f-8337-6504a714bd0a	cbe30467-ee2a-482b-9b12-bcd39f1f5b3d	2026-11-21 15:21:31.479985+00	2026-11-21 15:21:31.865548+00	\N	{"message": "division by zero", "code": "22012", "node": 2, "step": "2", "attempt": 1}	\N	\N
-16386	23	6	1	16384	0	failed	04912330-b9f8-4411-9dc1-41afd1f34d5b	fa907dc0-134b-4a9d-a2a5-eb55cb00099b	2026-11-21 15:21:31.8721+00	2026-11-21 15:21:31.928492+00	\N	{"message": "division by zero", "code": "22012", "node": 6, "step": "6", "attempt": 1}	\N	\N
-16386	7	3	1	16386	0	completed	e7f353d8-f42f-4955-a62d-d8e9a447b95c	85598658-0f0a-4f60-9768-171a84928e70	2026-11-21 15:21:31.421962+00	2026-11-21 15:21:32.623692+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'stuffed', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	3	4	1	16386	0	completed	1fa86983-5781-4912-8e5c-8af1568a56ff	f029144e-1101-4b16-be2e-7d9bf36910bd	2026-11-21 15:21:30.945632+00	2026-11-21 15:21:32.62611+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	27	2	1	16386	0	completed	cc0e94cf-63fb-47d2-acd6-b98ef34dc5cd	9d08d44e-a203-40ab-83c7-1302379e1df4	2026-11-21 15:21:31.476615+00	2026-11-21 15:21:32.628498+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'child', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	6	3	1	16386	0	completed	bd5e9bea-4c7d-43ff-afe4-9d1f0854dfd1	047c7de0-21a5-4e88-8124-2bb9e8c35e23	2026-11-21 15:21:31.413637+00	2026-11-21 15:21:32.631996+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'buffered', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	23	5	1	16386	0	completed	fa907dc0-134b-4a9d-a2a5-eb55cb00099b	e917d790-1321-476f-922d-1d816593427d	2026-11-21 15:21:31.937028+00	2026-11-21 15:21:32.633295+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'undoing', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	1	1	1	16386	0	completed	d76fc05b-ba55-483a-b7bc-18c0a254ffa8	2304ba6c-07e1-4ff7-9919-6f70e2fb9ab5	2026-11-21 16:25:10.442371+00	2026-11-21 16:25:10.445176+00	{"rows":[{"it":"so it was"}],"row_count":1}	\N	\N	\N
+16386	2	3	1	16386	0	completed	11b10b51-3410-4d76-b99a-909402a3004f	8eab8d2a-5157-4d72-818f-354a7aef0040	2026-11-21 16:25:10.456366+00	2026-11-21 16:25:10.456936+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'then', 'one'	\N
+16386	3	3	1	16386	0	completed	239c3d83-14a0-4f6c-b99d-e5aad0744dc4	4b28ef46-6cf2-47af-bbdf-2ffb59f3b97d	2026-11-21 16:25:10.464227+00	2026-11-21 16:25:10.464526+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'one'	\N
+16386	4	3	1	16386	0	completed	fd6c9fc8-ee00-4700-bd96-5c95d9daaf7b	15946b15-6d99-489e-aef5-16dc5d594fd5	2026-11-21 16:25:10.476303+00	2026-11-21 16:25:10.476682+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'sleep', 'one'	\N
+16386	8	4	1	16386	0	completed	1c9e84bf-edc6-4e50-9891-65d05ab3e7bf	57dd49f1-b164-4ea0-ace7-1cf364070d1b	2026-11-21 16:25:10.782839+00	2026-11-21 16:25:10.796619+00	{"rows":[{"long":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","n":1}],"row_count":1}	\N	\N	\N
+16386	11	3	1	16386	0	completed	b69b1a0c-e590-479c-80fb-ce4d7302cdf8	fbdd650f-1f9e-4200-98d7-d2b1de92118c	2026-11-21 16:25:10.807387+00	2026-11-21 16:25:10.807708+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'join', 'left'	\N
+16386	15	2.1	1	16386	0	completed	536bf02a-ee96-4e72-8b3c-792a49cce83b	78f0713a-810b-483e-a2b4-85e4e6509d1f	2026-11-21 16:25:10.809238+00	2026-11-21 16:25:10.809415+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'pause', 'again'	\N
+16386	9	6	1	16386	0	completed	340e610a-2248-46e8-8399-3267673baab5	3b865739-bc12-45a8-97e1-437b5fada887	2026-11-21 16:25:10.798976+00	2026-11-21 16:25:10.811627+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
+16386	13	2	1	16386	0	completed	ee4532ff-4bbb-47ce-83f4-18eb4d0a896d	321bf9d5-5f80-4292-942e-9f745f0c048b	2026-11-21 16:25:10.817407+00	2026-11-21 16:25:10.819072+00	{"rows":[{"g":1},{"g":2},{"g":3}],"row_count":3}	\N	\N	\N
+16386	15	3.1	1	16386	0	completed	78f0713a-810b-483e-a2b4-85e4e6509d1f	965f91b5-172f-454c-b6af-14d7f540c1ad	2026-11-21 16:25:10.822976+00	2026-11-21 16:25:10.82343+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
+16386	17	4.1	1	16386	0	completed	b682be3a-0993-4bad-818d-83e52766997a	c7353771-c6c4-47ab-994e-3437bfdc2d68	2026-11-21 16:25:10.824188+00	2026-11-21 16:25:10.824396+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'retry', 'tried'	\N
+16386	14	3.1	1	16386	0	completed	d98ed338-6911-4c19-bd3c-cceaacd05096	c38fd4c3-798e-4ee9-af0b-8d4889b94568	2026-11-21 16:25:10.806434+00	2026-11-21 16:25:10.829935+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'loop', 'body'	\N
+16386	21	5	1	16386	0	completed	317ef887-26a9-4c14-8781-2016e8cd4773	8a43143d-46f7-48a2-93ba-8c137df17e48	2026-11-21 16:25:10.832495+00	2026-11-21 16:25:10.832706+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'owed', 'pay'	\N
+16386	23	4	1	16386	0	completed	c0749f20-c1b6-4e38-9555-26f4421f6a04	7314bc78-1d82-4950-aac8-496532e635fa	2026-11-21 16:25:10.836499+00	2026-11-21 16:25:10.836806+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'undoing', 'pay'	\N
+16386	20	2	1	16384	0	failed	0a53658e-ffb0-4065-9bed-fc47ca929045	68e70c11-72e0-40f7-ac89-78c821d2a9b0	2026-11-21 16:25:10.84895+00	2026-11-21 16:25:12.565655+00	\N	{"message": "division by zero", "code": "22012", "node": 2, "step": "2", "attempt": 1}	\N	\N
+16386	7	3	1	16386	0	completed	8e3358a2-9842-472d-a975-6280dc301175	6db4ce91-d2a4-4d34-a85e-3f8c7c450b0b	2026-11-21 16:25:10.778492+00	2026-11-21 16:25:12.872468+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'stuffed', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	6	3	1	16386	0	completed	226ed03d-51f0-4946-a7f7-bced6b2ad5d5	10ea1ef3-e161-4c8d-aa56-dc8b7fb59cef	2026-11-21 16:25:10.764372+00	2026-11-21 16:25:12.876583+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'buffered', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	3	4	1	16386	0	completed	4b28ef46-6cf2-47af-bbdf-2ffb59f3b97d	85b87f0d-b933-4905-9571-395214e27359	2026-11-21 16:25:10.48439+00	2026-11-21 16:25:12.882289+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	23	6	1	16384	0	failed	7314bc78-1d82-4950-aac8-496532e635fa	b4db1e1b-c6e1-4cf0-9ddc-87f9f4ea3bf8	2026-11-21 16:25:12.568546+00	2026-11-21 16:25:13.619258+00	\N	{"message": "division by zero", "code": "22012", "node": 6, "step": "6", "attempt": 1}	\N	\N
 \.
 
 
@@ -8637,35 +8631,35 @@ COPY df.inbox (instance_key, lsn, ordinal, kind, row_key, commit_time, xid) FROM
 --
 
 COPY df.instances (key, submitted_by, submitter, id, graph, label, input, vars, database, created_xid, created_at, session_role, parent_key, parent_step, parent_id, cause, status, quarantined, pruned, result, error, started_at, finished_at, updated_at, event_id, recorded_at) FROM stdin;
-2	alice	16386	then	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	744	2026-11-21 15:21:30.499247+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.503987+00	\N	2026-11-21 15:21:31.093989+00	46099b9f-a9a6-4cff-8945-c1fa410f46db	2026-11-21 15:21:30.499559+00
-3	alice	16386	statement	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	745	2026-11-21 15:21:30.543508+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.545+00	\N	2026-11-21 15:21:31.094022+00	4d0dcc88-9ae7-4a94-872b-f6ecf2b03c6c	2026-11-21 15:21:30.543904+00
-4	alice	16386	sleep	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SLEEP","query":"5"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	746	2026-11-21 15:21:30.559116+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.560787+00	\N	2026-11-21 15:21:31.094027+00	a6cde9ca-d95a-44bb-9604-371e3e911835	2026-11-21 15:21:30.559422+00
-5	alice	16386	schedule	{"node_type":"THEN","left_node":{"node_type":"WAIT_SCHEDULE","query":"{\\"cron_expr\\":\\"* * * * *\\",\\"timezone\\":\\"UTC\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tick'"}}	\N	\N	\N	\N	747	2026-11-21 15:21:30.581604+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.593824+00	\N	2026-11-21 15:21:31.094032+00	2a4e4854-a8aa-42ca-9c72-789669fc2446	2026-11-21 15:21:30.58198+00
-6	alice	16386	buffered	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	749	2026-11-21 15:21:30.598632+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.599965+00	\N	2026-11-21 15:21:31.094035+00	bd5e9bea-4c7d-43ff-afe4-9d1f0854dfd1	2026-11-21 15:21:30.598856+00
-7	alice	16386	stuffed	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}","result_name":"sent"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	750	2026-11-21 15:21:30.608692+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.610148+00	\N	2026-11-21 15:21:31.094038+00	e7f353d8-f42f-4955-a62d-d8e9a447b95c	2026-11-21 15:21:30.608934+00
-8	alice	16386	named	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"select repeat('x', 2000) as long, 1 as n","result_name":"big"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / $big.n, length($big.long)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	751	2026-11-21 15:21:30.628869+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.630152+00	\N	2026-11-21 15:21:31.094041+00	57854b1e-6524-4fca-b836-9c80e3b4db37	2026-11-21 15:21:30.629133+00
-1	alice	16386	finished	select 'so it was' as it	\N	\N	\N	\N	743	2026-11-21 15:21:30.468816+00	alice	\N	\N	\N	\N	completed	\N	\N	{"rows":[{"it":"so it was"}],"row_count":1}	\N	2026-11-21 15:21:30.485737+00	2026-11-21 15:21:30.905499+00	2026-11-21 15:21:31.370149+00	70e7b132-c05c-47b4-b08c-4a2437de6b96	2026-11-21 15:21:30.470859+00
-9	alice	16386	if	{"node_type":"IF","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SQL","query":"select true"}}	\N	\N	\N	\N	752	2026-11-21 15:21:30.636619+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.638397+00	\N	2026-11-21 15:21:31.094046+00	feab6ddb-aad9-4d4b-9dbb-e0def9e8f34f	2026-11-21 15:21:30.636832+00
-10	alice	16386	condition	{"node_type":"IF","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}}	\N	\N	\N	\N	753	2026-11-21 15:21:30.652341+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.653466+00	\N	2026-11-21 15:21:31.094049+00	b733df97-d1fe-4a0f-95d0-1572c9282565	2026-11-21 15:21:30.652572+00
-11	alice	16386	join	{"node_type":"THEN","left_node":{"node_type":"JOIN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'left'"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'right'"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	754	2026-11-21 15:21:30.668477+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.669823+00	\N	2026-11-21 15:21:31.094052+00	56163d6a-17d1-40a2-a6d8-6ca8d53930f7	2026-11-21 15:21:30.6688+00
-12	alice	16386	race	{"node_type":"THEN","left_node":{"node_type":"RACE","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SLEEP","query":"86400"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	755	2026-11-21 15:21:30.674718+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.675778+00	\N	2026-11-21 15:21:31.094056+00	bbcb60fd-94c5-4eb4-80ef-57d4d9078546	2026-11-21 15:21:30.674877+00
-13	alice	16386	map	{"node_type":"MAP","left_node":{"node_type":"SQL","query":"select g from generate_series(1, 3) as g"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'row'"}},"query":"{\\"max_parallel\\":2}"}	\N	\N	\N	\N	756	2026-11-21 15:21:30.696097+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.697632+00	\N	2026-11-21 15:21:31.094058+00	034a385f-ae15-4443-bcf4-afdd4ad57b8f	2026-11-21 15:21:30.696263+00
-14	alice	16386	loop	{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'body'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'body'"}}	\N	\N	\N	\N	757	2026-11-21 15:21:30.711591+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.712853+00	\N	2026-11-21 15:21:31.094061+00	24435bc1-2170-4238-8432-4a42c028a7cb	2026-11-21 15:21:30.711751+00
-15	alice	16386	pause	{"node_type":"LOOP","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'again'"},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'again'"},"query":"{\\"every\\":5}"}	\N	\N	\N	\N	758	2026-11-21 15:21:30.724011+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.725173+00	\N	2026-11-21 15:21:31.094064+00	1698f583-4f02-4a47-bf4c-1707c94307a7	2026-11-21 15:21:30.724217+00
-16	alice	16386	break	{"node_type":"THEN","left_node":{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"BREAK","query":"{\\"break_value\\":1}"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	759	2026-11-21 15:21:30.73676+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.737979+00	\N	2026-11-21 15:21:31.094069+00	a269d477-8ede-484e-bbce-ff7aa1bec6f7	2026-11-21 15:21:30.736923+00
-17	alice	16386	retry	{"node_type":"RETRY","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tried'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / (count(*) - 1) from public.ledger where word = 'tried'"}},"query":"{\\"max_attempts\\":3,\\"initial\\":1,\\"backoff\\":2,\\"max_interval\\":300}"}	\N	\N	\N	\N	761	2026-11-21 15:21:30.761531+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.763069+00	\N	2026-11-21 15:21:31.094072+00	cd81c34d-482d-4d52-aa31-2e6ec7a4e342	2026-11-21 15:21:30.761691+00
-18	alice	16386	timeout	{"node_type":"TIMEOUT","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'in_time'"}},"query":"{\\"seconds\\":86400}"}	\N	\N	\N	\N	762	2026-11-21 15:21:30.769282+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.770451+00	\N	2026-11-21 15:21:31.094076+00	0e25cfcd-3842-4f46-a48c-c3cdfa23bead	2026-11-21 15:21:30.769437+00
-19	alice	16386	catch	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	763	2026-11-21 15:21:30.773731+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.774585+00	\N	2026-11-21 15:21:31.370074+00	eeeb2a37-0e46-4875-9a82-c47efa5f943b	2026-11-21 15:21:30.773842+00
-20	alice	16386	handler	{"node_type":"CATCH","left_node":{"node_type":"SQL","query":"select 1/0"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}}	\N	\N	\N	\N	764	2026-11-21 15:21:30.79905+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.800179+00	\N	2026-11-21 15:21:31.370106+00	09e8baaa-63ab-448f-8337-6504a714bd0a	2026-11-21 15:21:30.799229+00
-21	alice	16386	owed	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	765	2026-11-21 15:21:30.80846+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.809557+00	\N	2026-11-21 15:21:31.370112+00	66824eff-b525-4e3c-8004-52887125219c	2026-11-21 15:21:30.80862+00
-22	alice	16386	doing	{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	766	2026-11-21 15:21:30.824109+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.825193+00	\N	2026-11-21 15:21:31.370116+00	c7e594d8-2fd0-4191-acab-568af2cee1ef	2026-11-21 15:21:30.82428+00
-23	alice	16386	undoing	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	767	2026-11-21 15:21:30.832958+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.833986+00	\N	2026-11-21 15:21:31.37013+00	bd76d6ae-397a-44c2-a786-838a54cc55e9	2026-11-21 15:21:30.833108+00
-24	alice	16386	child	{"node_type":"THEN","left_node":{"node_type":"CALL_CHILD","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}},"query":"{\\"options\\":{\\"vars\\":{\\"of\\":\\"{sys_instance_id}\\"}}}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	768	2026-11-21 15:21:30.860558+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.862616+00	\N	2026-11-21 15:21:31.370133+00	67d9c740-c9c5-477d-9ac2-f580a4535730	2026-11-21 15:21:30.860758+00
-25	alice	16386	await	{"node_type":"THEN","left_node":{"node_type":"AWAIT_INSTANCE","query":"{\\"instance_id\\":\\"then\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	769	2026-11-21 15:21:30.87696+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.878127+00	\N	2026-11-21 15:21:31.370137+00	3aa24bbd-f06c-44d0-8c02-37a625d2f333	2026-11-21 15:21:30.877133+00
-26	alice	16386	failing	{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}}	\N	\N	\N	\N	770	2026-11-21 15:21:30.889624+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:21:30.890788+00	\N	2026-11-21 15:21:31.37014+00	b9f2f797-058a-43e3-8b51-3c50fb6ad439	2026-11-21 15:21:30.88984+00
-27	alice	16386	~24/2	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}}	\N	\N	{"of": "child"}	\N	779	2026-11-21 15:21:30.874739+00	engine	24	2	child	67d9c740-c9c5-477d-9ac2-f580a4535730	running	\N	\N	\N	\N	2026-11-21 15:21:31.352528+00	\N	2026-11-21 15:21:31.694264+00	cc0e94cf-63fb-47d2-acd6-b98ef34dc5cd	2026-11-21 15:21:31.318392+00
-28	alice	16386	unfolded	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	798	2026-11-21 15:21:32.591765+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	56d75c5a-47d9-44f4-91b9-d9afa6e98315	2026-11-21 15:21:32.592+00
-29	alice	16386	cancelled	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	799	2026-11-21 15:21:32.598589+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	ad8b8a43-cfa3-4097-9c95-fb759a610b53	2026-11-21 15:21:32.600467+00
+2	alice	16386	then	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	744	2026-11-21 16:25:09.994316+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:09.99933+00	\N	2026-11-21 16:25:10.393725+00	11b10b51-3410-4d76-b99a-909402a3004f	2026-11-21 16:25:09.994735+00
+3	alice	16386	statement	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	745	2026-11-21 16:25:10.020567+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.022665+00	\N	2026-11-21 16:25:10.393763+00	239c3d83-14a0-4f6c-b99d-e5aad0744dc4	2026-11-21 16:25:10.021069+00
+4	alice	16386	sleep	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SLEEP","query":"5"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	746	2026-11-21 16:25:10.027487+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.035343+00	\N	2026-11-21 16:25:10.393768+00	fd6c9fc8-ee00-4700-bd96-5c95d9daaf7b	2026-11-21 16:25:10.027862+00
+5	alice	16386	schedule	{"node_type":"THEN","left_node":{"node_type":"WAIT_SCHEDULE","query":"{\\"cron_expr\\":\\"* * * * *\\",\\"timezone\\":\\"UTC\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tick'"}}	\N	\N	\N	\N	747	2026-11-21 16:25:10.052016+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.065277+00	\N	2026-11-21 16:25:10.393771+00	93ac816b-1f59-497c-a001-fa64d47201c5	2026-11-21 16:25:10.052522+00
+6	alice	16386	buffered	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	748	2026-11-21 16:25:10.072571+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.074733+00	\N	2026-11-21 16:25:10.393774+00	226ed03d-51f0-4946-a7f7-bced6b2ad5d5	2026-11-21 16:25:10.072929+00
+7	alice	16386	stuffed	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}","result_name":"sent"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	749	2026-11-21 16:25:10.08742+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.092418+00	\N	2026-11-21 16:25:10.393777+00	8e3358a2-9842-472d-a975-6280dc301175	2026-11-21 16:25:10.08789+00
+8	alice	16386	named	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"select repeat('x', 2000) as long, 1 as n","result_name":"big"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / $big.n, length($big.long)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	750	2026-11-21 16:25:10.093987+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.095568+00	\N	2026-11-21 16:25:10.39378+00	1c9e84bf-edc6-4e50-9891-65d05ab3e7bf	2026-11-21 16:25:10.094251+00
+1	alice	16386	finished	select 'so it was' as it	\N	\N	\N	\N	743	2026-11-21 16:25:09.958155+00	alice	\N	\N	\N	\N	completed	\N	\N	{"rows":[{"it":"so it was"}],"row_count":1}	\N	2026-11-21 16:25:09.98127+00	2026-11-21 16:25:10.44556+00	2026-11-21 16:25:10.662877+00	d76fc05b-ba55-483a-b7bc-18c0a254ffa8	2026-11-21 16:25:09.969048+00
+9	alice	16386	if	{"node_type":"IF","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SQL","query":"select true"}}	\N	\N	\N	\N	751	2026-11-21 16:25:10.140552+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.143058+00	\N	2026-11-21 16:25:10.393783+00	340e610a-2248-46e8-8399-3267673baab5	2026-11-21 16:25:10.14096+00
+10	alice	16386	condition	{"node_type":"IF","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}}	\N	\N	\N	\N	753	2026-11-21 16:25:10.161939+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.1636+00	\N	2026-11-21 16:25:10.393789+00	14a6e293-ec96-4a2e-838e-371ca2670dc8	2026-11-21 16:25:10.162287+00
+11	alice	16386	join	{"node_type":"THEN","left_node":{"node_type":"JOIN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'left'"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'right'"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	754	2026-11-21 16:25:10.165188+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.173996+00	\N	2026-11-21 16:25:10.393793+00	b69b1a0c-e590-479c-80fb-ce4d7302cdf8	2026-11-21 16:25:10.172532+00
+12	alice	16386	race	{"node_type":"THEN","left_node":{"node_type":"RACE","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SLEEP","query":"86400"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	755	2026-11-21 16:25:10.176883+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.178183+00	\N	2026-11-21 16:25:10.393796+00	4500542b-912c-4350-a36a-300895083220	2026-11-21 16:25:10.177042+00
+13	alice	16386	map	{"node_type":"MAP","left_node":{"node_type":"SQL","query":"select g from generate_series(1, 3) as g"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'row'"}},"query":"{\\"max_parallel\\":2}"}	\N	\N	\N	\N	756	2026-11-21 16:25:10.186617+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.192739+00	\N	2026-11-21 16:25:10.393799+00	ee4532ff-4bbb-47ce-83f4-18eb4d0a896d	2026-11-21 16:25:10.186797+00
+14	alice	16386	loop	{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'body'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'body'"}}	\N	\N	\N	\N	757	2026-11-21 16:25:10.194455+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.195972+00	\N	2026-11-21 16:25:10.393802+00	d98ed338-6911-4c19-bd3c-cceaacd05096	2026-11-21 16:25:10.19463+00
+15	alice	16386	pause	{"node_type":"LOOP","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'again'"},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'again'"},"query":"{\\"every\\":5}"}	\N	\N	\N	\N	758	2026-11-21 16:25:10.200106+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.201592+00	\N	2026-11-21 16:25:10.393804+00	536bf02a-ee96-4e72-8b3c-792a49cce83b	2026-11-21 16:25:10.200273+00
+16	alice	16386	break	{"node_type":"THEN","left_node":{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"BREAK","query":"{\\"break_value\\":1}"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	759	2026-11-21 16:25:10.208325+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.210006+00	\N	2026-11-21 16:25:10.662921+00	7b2b33bc-a807-4fc1-8dcf-1252f1b72092	2026-11-21 16:25:10.208527+00
+17	alice	16386	retry	{"node_type":"RETRY","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tried'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / (count(*) - 1) from public.ledger where word = 'tried'"}},"query":"{\\"max_attempts\\":3,\\"initial\\":1,\\"backoff\\":2,\\"max_interval\\":300}"}	\N	\N	\N	\N	760	2026-11-21 16:25:10.216119+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.21824+00	\N	2026-11-21 16:25:10.662927+00	b682be3a-0993-4bad-818d-83e52766997a	2026-11-21 16:25:10.216318+00
+18	alice	16386	timeout	{"node_type":"TIMEOUT","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'in_time'"}},"query":"{\\"seconds\\":86400}"}	\N	\N	\N	\N	762	2026-11-21 16:25:10.219365+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.222513+00	\N	2026-11-21 16:25:10.662931+00	ec2177ca-b1ae-463e-ad3f-1454d661eeba	2026-11-21 16:25:10.21951+00
+19	alice	16386	catch	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	763	2026-11-21 16:25:10.226268+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.227746+00	\N	2026-11-21 16:25:10.662934+00	29919b29-0941-4a0a-8574-10ac5d0d7775	2026-11-21 16:25:10.226464+00
+20	alice	16386	handler	{"node_type":"CATCH","left_node":{"node_type":"SQL","query":"select 1/0"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}}	\N	\N	\N	\N	764	2026-11-21 16:25:10.231763+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.233349+00	\N	2026-11-21 16:25:10.662937+00	0a53658e-ffb0-4065-9bed-fc47ca929045	2026-11-21 16:25:10.231957+00
+21	alice	16386	owed	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	765	2026-11-21 16:25:10.237096+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.238598+00	\N	2026-11-21 16:25:10.66294+00	317ef887-26a9-4c14-8781-2016e8cd4773	2026-11-21 16:25:10.237271+00
+22	alice	16386	doing	{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	766	2026-11-21 16:25:10.239281+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.247384+00	\N	2026-11-21 16:25:10.662943+00	7def8c42-b5f1-4035-aea3-be203223c03d	2026-11-21 16:25:10.239419+00
+23	alice	16386	undoing	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	767	2026-11-21 16:25:10.254135+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.260354+00	\N	2026-11-21 16:25:10.662948+00	c0749f20-c1b6-4e38-9555-26f4421f6a04	2026-11-21 16:25:10.254364+00
+24	alice	16386	child	{"node_type":"THEN","left_node":{"node_type":"CALL_CHILD","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}},"query":"{\\"options\\":{\\"vars\\":{\\"of\\":\\"{sys_instance_id}\\"}}}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	768	2026-11-21 16:25:10.267682+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.270357+00	\N	2026-11-21 16:25:10.662951+00	90aa5927-a524-4e5b-95c1-7a843beae74d	2026-11-21 16:25:10.267883+00
+25	alice	16386	await	{"node_type":"THEN","left_node":{"node_type":"AWAIT_INSTANCE","query":"{\\"instance_id\\":\\"then\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	769	2026-11-21 16:25:10.28772+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.289102+00	\N	2026-11-21 16:25:10.662953+00	3c8052ee-0be7-49e3-be08-89aa295d42aa	2026-11-21 16:25:10.287919+00
+26	alice	16386	failing	{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}}	\N	\N	\N	\N	770	2026-11-21 16:25:10.290949+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.291904+00	\N	2026-11-21 16:25:10.662956+00	c05e9637-c996-4bc3-957a-8bd10014ff49	2026-11-21 16:25:10.291077+00
+27	alice	16386	~24/2	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}}	\N	\N	{"of": "child"}	\N	795	2026-11-21 16:25:10.272199+00	engine	24	2	child	90aa5927-a524-4e5b-95c1-7a843beae74d	pending	\N	\N	\N	\N	\N	\N	\N	2b9f993d-922c-4b7c-a267-bd27c93ea35b	2026-11-21 16:25:12.386897+00
+28	alice	16386	unfolded	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	798	2026-11-21 16:25:12.828656+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	85e86a3a-4ba9-4093-ba42-8ec9cc1ec52d	2026-11-21 16:25:12.828858+00
+29	alice	16386	cancelled	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	799	2026-11-21 16:25:12.840895+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	a324faca-70c0-4c3f-99b4-2e71c01ba6ce	2026-11-21 16:25:12.841077+00
 \.
 
 
@@ -8674,32 +8668,31 @@ COPY df.instances (key, submitted_by, submitter, id, graph, label, input, vars, 
 --
 
 COPY df.progress (submitted_by, instance_key, nodes, updated_at) FROM stdin;
-alice	3	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"running","attempt":1}]	2026-11-21 15:21:31.108295+00
-alice	4	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795274495935118}]	2026-11-21 15:21:31.108295+00
-alice	5	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"sleeping","due_us":1795274520000000}]	2026-11-21 15:21:31.108295+00
-alice	6	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 15:21:31.108295+00
-alice	7	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 15:21:31.108295+00
-alice	10	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 15:21:31.108295+00
-alice	12	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795360890675778},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 15:21:31.108295+00
-alice	13	[{"node":1,"step":"1","state":"running","items":3,"begun":2},{"node":3,"step":"3.2","state":"running"},{"node":4,"step":"4.2","state":"waiting","signal":"gate"},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 15:21:31.491649+00
-alice	14	[{"node":1,"step":"1","state":"running","iteration":1},{"node":2,"step":"2.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 15:21:31.491649+00
-alice	15	[{"node":1,"step":"1","state":"sleeping","iteration":1,"due_us":1795274495725173}]	2026-11-21 15:21:31.491649+00
-alice	16	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","iteration":1},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 15:21:31.491649+00
-alice	17	[{"node":1,"step":"1","state":"running","attempt":1},{"node":2,"step":"2.1","state":"running"},{"node":5,"step":"5.1","state":"waiting","signal":"gate"}]	2026-11-21 15:21:31.491649+00
-alice	18	[{"node":1,"step":"1","state":"running","due_us":1795360890770451},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 15:21:31.491649+00
-alice	19	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 15:21:31.491649+00
-alice	21	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":7,"step":"7","state":"waiting","signal":"gate"}]	2026-11-21 15:21:31.491649+00
-alice	22	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 15:21:31.491649+00
-alice	24	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","child":"~24/2"}]	2026-11-21 15:21:31.491649+00
-alice	25	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","instance":"then"}]	2026-11-21 15:21:31.491649+00
-alice	26	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","signal":"gate"}]	2026-11-21 15:21:31.491649+00
-alice	2	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 15:21:31.491649+00
-alice	27	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","attempt":1}]	2026-11-21 15:21:31.819195+00
-alice	8	[{"node":1,"step":"1","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 15:21:31.819195+00
-alice	9	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 15:21:31.819195+00
-alice	11	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 15:21:31.819195+00
-alice	20	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 15:21:32.196412+00
-alice	23	[{"node":1,"step":"1","state":"undoing"},{"node":5,"step":"5","state":"running","attempt":1}]	2026-11-21 15:21:32.196412+00
+alice	5	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"sleeping","due_us":1795278360000000}]	2026-11-21 16:25:10.457483+00
+alice	6	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 16:25:10.457483+00
+alice	7	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 16:25:10.457483+00
+alice	10	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.457483+00
+alice	12	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795364710178183},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
+alice	16	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","iteration":1},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
+alice	18	[{"node":1,"step":"1","state":"running","due_us":1795364710222513},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
+alice	19	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
+alice	20	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","attempt":1}]	2026-11-21 16:25:10.80058+00
+alice	22	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
+alice	24	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","child":"~24/2"}]	2026-11-21 16:25:10.80058+00
+alice	25	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","instance":"then"}]	2026-11-21 16:25:10.80058+00
+alice	26	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
+alice	2	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
+alice	3	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"running","attempt":1}]	2026-11-21 16:25:10.80058+00
+alice	4	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795278315476758}]	2026-11-21 16:25:10.80058+00
+alice	8	[{"node":1,"step":"1","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
+alice	11	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
+alice	15	[{"node":1,"step":"1","state":"sleeping","iteration":1,"due_us":1795278315201592}]	2026-11-21 16:25:11.384191+00
+alice	9	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
+alice	13	[{"node":1,"step":"1","state":"running","items":3,"begun":2},{"node":3,"step":"3.2","state":"running"},{"node":4,"step":"4.2","state":"waiting","signal":"gate"},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
+alice	17	[{"node":1,"step":"1","state":"running","attempt":1},{"node":2,"step":"2.1","state":"running"},{"node":5,"step":"5.1","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
+alice	14	[{"node":1,"step":"1","state":"running","iteration":1},{"node":2,"step":"2.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
+alice	21	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":7,"step":"7","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
+alice	23	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":6,"step":"6","state":"running","attempt":1}]	2026-11-21 16:25:11.384191+00
 \.
 
 
@@ -8716,8 +8709,8 @@ COPY df.releases (owner, instance_id, instance_key, reason, sent_by, folded, eve
 --
 
 COPY df.signals (owner, instance_id, instance_key, name, data, sent_by, folded, taken_by, event_id, recorded_at) FROM stdin;
-16386	buffered	6	gate	{}	16386	t	\N	9acf2700-c58d-4169-be5f-9e4c7cdff6bc	2026-11-21 15:21:30.905042+00
-16386	stuffed	7	gate	{"long": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}	16386	t	\N	924a3138-05f3-485c-a5f5-a19f8b4bfdda	2026-11-21 15:21:30.918013+00
+16386	buffered	6	gate	{}	16386	t	\N	a712d857-d026-4697-ae27-f71401bebf22	2026-11-21 16:25:10.304891+00
+16386	stuffed	7	gate	{"long": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}	16386	t	\N	6c93d4d7-70a6-4afa-bd6c-f441874fb90d	2026-11-21 16:25:10.308155+00
 \.
 
 
@@ -8726,32 +8719,31 @@ COPY df.signals (owner, instance_id, instance_key, name, data, sent_by, folded, 
 --
 
 COPY df.states (instance_key, version, state, wake_at) FROM stdin;
-5	1	{"scopes":[[0,{}]],"state":[1,1795274490593824,1795274490593824,{"f":["then",1,[],0,{"f":["schedule",2,[],{"n":1},1795274520000000,"* * * * *","UTC","2a4e4854-a8aa-42ca-9c72-789669fc2446"]}]},null,[],[],[],[],null,[],[],[],[]]}	2026-11-21 15:22:00+00
-10	1	{"scopes":[[0,{}]],"state":[1,1795274490653466,1795274490653466,{"f":["if",1,[],true,4,{"f":["signal",4,[],{"n":1},"gate",null,"b733df97-d1fe-4a0f-95d0-1572c9282565"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-12	1	{"scopes":[[0,{}]],"state":[1,1795274490675778,1795274490675778,{"f":["then",1,[],0,{"f":["race",2,[],[{"f":["signal",3,[],{"n":1},"gate",null,"bbcb60fd-94c5-4eb4-80ef-57d4d9078546"]},{"f":["sleep",4,[],{"n":1},1795274490675778,1795360890675778,"bbcb60fd-94c5-4eb4-80ef-57d4d9078546"]}],[3,4]]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 15:21:30.675778+00
-6	1	{"scopes":[[0,{}]],"state":[2,1795274490906072,1795274490599965,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"bd5e9bea-4c7d-43ff-afe4-9d1f0854dfd1",1,null]}]},null,[["9acf2700-c58d-4169-be5f-9e4c7cdff6bc",1795274490906072,"gate","{}"]],[],[],[],null,[],[],[],[]]}	\N
-2	1	{"scopes":[[0,{}]],"state":[2,1795274490914754,1795274490503987,{"f":["then",1,[],1,{"f":["signal",4,[],{"n":1},"gate",null,"b2e37a3f-06c6-4e47-a812-7b1ac152eb15"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-7	1	{"scopes":[[0,{}]],"state":[2,1795274490918538,1795274490610148,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"e7f353d8-f42f-4955-a62d-d8e9a447b95c",1,null]}]},null,[["924a3138-05f3-485c-a5f5-a19f8b4bfdda",1795274490918538,"gate",null]],[],[],[],null,[],[],[],[]]}	\N
-3	1	{"scopes":[[0,{}]],"state":[2,1795274490929900,1795274490545000,{"f":["then",1,[],1,{"f":["sql",4,[],{"n":1},"1fa86983-5781-4912-8e5c-8af1568a56ff",1,null]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-4	1	{"scopes":[[0,{}]],"state":[2,1795274490935118,1795274490560787,{"f":["then",1,[],1,{"f":["sleep",4,[],{"n":1},1795274490935118,1795274495935118,"361a0f06-9f09-43a0-95ad-5a3bc9b3b83c"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-8	1	{"scopes":[[0,{"big":{"r":"4"}}]],"state":[2,1795274491433891,1795274490630152,{"f":["then",1,[],1,{"f":["signal",5,[],{"n":1},"gate",null,"c2b6a514-a7b1-4fab-a81a-29bec690c5fc"]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-9	1	{"scopes":[[0,{}]],"state":[2,1795274491435378,1795274490638397,{"f":["if",1,[],false,2,{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"b9577cf0-ab15-416a-bbac-696793e7e05e"]}]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-11	1	{"scopes":[[0,{}],[1,{}],[1,{}]],"state":[2,1795274491450493,1795274490669823,{"f":["then",1,[],0,{"f":["join",2,[],{"n":1},[{"d":[{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":2}]},{"f":["then",4,[],0,{"f":["signal",5,[],{"n":3},"gate",null,"56163d6a-17d1-40a2-a6d8-6ca8d53930f7"]}]}],[3,4],1]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-13	1	{"scopes":[[0,{}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":1}],\\"row_count\\":1}"}}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":2}],\\"row_count\\":1}"}}]],"state":[2,1795274491453914,1795274490697632,{"f":["map",1,[],{"n":1},null,{"v":"{\\"rows\\":[{\\"g\\":1},{\\"g\\":2},{\\"g\\":3}],\\"row_count\\":3}"},[{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":2},"gate",null,"cac61ee1-762f-44d5-804e-80d9283af892"]}]},{"f":["then",3,[2],0,{"f":["signal",4,[2],{"n":3},"gate",null,"cac61ee1-762f-44d5-804e-80d9283af892"]}]},null],2,2,false]},null,[],[["4.1",4,[1],"gate"],["4.2",4,[2],"gate"]],[],[],null,[],[],[],[]]}	infinity
-14	1	{"scopes":[[0,{}]],"state":[2,1795274491457331,1795274490712853,{"f":["loop",1,[],1,1795274490712853,1,true,"body",{"f":["then",2,[1],1,{"f":["signal",4,[1],{"n":1},"gate",null,"91c44443-ed84-4e4a-b1f9-fe9ca4673609"]}]},{"v":"null"},{"n":1},0,""]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
-16	1	{"scopes":[[0,{}]],"state":[1,1795274490737979,1795274490737979,{"f":["then",1,[],0,{"f":["loop",2,[],1,1795274490737979,1,true,"body",{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":1},"gate",null,"a269d477-8ede-484e-bbce-ff7aa1bec6f7"]}]},{"v":"null"},{"n":1},0,""]}]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
-18	1	{"scopes":[[0,{}]],"state":[1,1795274490770451,1795274490770451,{"f":["timeout",1,[],{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"0e25cfcd-3842-4f46-a48c-c3cdfa23bead"]}]},1795360890770451,"0e25cfcd-3842-4f46-a48c-c3cdfa23bead"]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 15:21:30.770451+00
-19	1	{"scopes":[[0,{}]],"state":[1,1795274490774585,1795274490774585,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"eeeb2a37-0e46-4875-9a82-c47efa5f943b"]}]},null,null]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-22	1	{"scopes":[[0,{}]],"state":[1,1795274490825193,1795274490825193,{"f":["then",1,[],0,{"f":["undo",2,[],{"f":["then",3,[],0,{"f":["signal",4,[],{"n":1},"gate",null,"c7e594d8-2fd0-4191-acab-568af2cee1ef"]}]}]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-24	1	{"scopes":[[0,{}]],"state":[1,1795274490862616,1795274490862616,{"f":["then",1,[],0,{"f":["child",2,[],{"n":1},null,false,false,"67d9c740-c9c5-477d-9ac2-f580a4535730"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-25	1	{"scopes":[[0,{}]],"state":[1,1795274490878127,1795274490878127,{"f":["then",1,[],0,{"f":["await",2,[],{"n":1},"then",null,"3aa24bbd-f06c-44d0-8c02-37a625d2f333"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-26	1	{"scopes":[[0,{}]],"state":[1,1795274490890788,1795274490890788,{"f":["then",1,[],0,{"f":["signal",2,[],{"n":1},"gate",null,"b9f2f797-058a-43e3-8b51-3c50fb6ad439"]}]},null,[],[["2",2,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-27	1	{"scopes":[[0,{}]],"state":[1,1795274491352528,1795274491352528,{"f":["then",1,[],0,{"f":["sql",2,[],{"n":1},"cc0e94cf-63fb-47d2-acd6-b98ef34dc5cd",1,null]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-17	1	{"scopes":[[0,{}]],"state":[2,1795274491460907,1795274490763069,{"f":["retry",1,[],{"n":1},1,"trying",{"f":["then",2,[1],1,{"f":["signal",5,[1],{"n":1},"gate",null,"92a14520-ea8b-4225-be31-1e6afd48658d"]}]},null,0,""]},null,[],[["5.1",5,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
-15	1	{"scopes":[[0,{}]],"state":[3,1795274491479815,1795274490725173,{"f":["loop",1,[],1,1795274490725173,1,false,"pausing",null,{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":1},1795274495725173,"9046977a-965f-41e5-ba51-e233554e6c99"]},null,[],[],[],[],null,[],[],[],[]]}	\N
-21	1	{"scopes":[[0,{}]],"state":[2,1795274491467845,1795274490809557,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],1,{"f":["signal",7,[],{"n":1},"gate",null,"2dac439b-b5d1-4449-96e4-296f6fe63eb7"]}]},null,null]},null,[],[["7",7,[],"gate"]],[],[],null,[[4,[],{"n":1}]],[],[],[]]}	infinity
-20	1	{"scopes":[[0,{}],[1,{"error":{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}}]],"state":[2,1795274491865842,1795274490800179,{"f":["catch",1,[],{"n":1},"handling",{"f":["then",3,[],0,{"f":["signal",4,[],{"n":2},"gate",null,"cbe30467-ee2a-482b-9b12-bcd39f1f5b3d"]}]},{"x":["division by zero","22012",2,"2",1,{}]},{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-23	1	{"scopes":[[0,{}],[1,{"error":{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 6, \\"step\\": \\"6\\", \\"attempt\\": 1}"}}]],"state":[3,1795274491928605,1795274490833986,{"f":["catch",1,[],{"n":1},"settling",null,{"x":["division by zero","22012",6,"6",1,{}]},null]},null,[],[],[],[],null,[],[],[[[2,6,[]],["division by zero","22012",6,"6",1,{}],[1,[]],[],[3,[],{"n":1}],{"f":["sql",5,[],{"n":2},"fa907dc0-134b-4a9d-a2a5-eb55cb00099b",1,null]},[]]],[]]}	\N
+5	1	{"scopes":[[0,{}]],"state":[1,1795278310065277,1795278310065277,{"f":["then",1,[],0,{"f":["schedule",2,[],{"n":1},1795278360000000,"* * * * *","UTC","93ac816b-1f59-497c-a001-fa64d47201c5"]}]},null,[],[],[],[],null,[],[],[],[]]}	2026-11-21 16:26:00+00
+10	1	{"scopes":[[0,{}]],"state":[1,1795278310163600,1795278310163600,{"f":["if",1,[],true,4,{"f":["signal",4,[],{"n":1},"gate",null,"14a6e293-ec96-4a2e-838e-371ca2670dc8"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+12	1	{"scopes":[[0,{}]],"state":[1,1795278310178183,1795278310178183,{"f":["then",1,[],0,{"f":["race",2,[],[{"f":["signal",3,[],{"n":1},"gate",null,"4500542b-912c-4350-a36a-300895083220"]},{"f":["sleep",4,[],{"n":1},1795278310178183,1795364710178183,"4500542b-912c-4350-a36a-300895083220"]}],[3,4]]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 16:25:10.178183+00
+6	1	{"scopes":[[0,{}]],"state":[2,1795278310306117,1795278310074733,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"226ed03d-51f0-4946-a7f7-bced6b2ad5d5",1,null]}]},null,[["a712d857-d026-4697-ae27-f71401bebf22",1795278310306117,"gate","{}"]],[],[],[],null,[],[],[],[]]}	\N
+7	1	{"scopes":[[0,{}]],"state":[2,1795278310308654,1795278310092418,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"8e3358a2-9842-472d-a975-6280dc301175",1,null]}]},null,[["6c93d4d7-70a6-4afa-bd6c-f441874fb90d",1795278310308654,"gate",null]],[],[],[],null,[],[],[],[]]}	\N
+2	1	{"scopes":[[0,{}]],"state":[2,1795278310457013,1795278309999330,{"f":["then",1,[],1,{"f":["signal",4,[],{"n":1},"gate",null,"8eab8d2a-5157-4d72-818f-354a7aef0040"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+3	1	{"scopes":[[0,{}]],"state":[2,1795278310464594,1795278310022665,{"f":["then",1,[],1,{"f":["sql",4,[],{"n":1},"4b28ef46-6cf2-47af-bbdf-2ffb59f3b97d",1,null]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+4	1	{"scopes":[[0,{}]],"state":[2,1795278310476758,1795278310035343,{"f":["then",1,[],1,{"f":["sleep",4,[],{"n":1},1795278310476758,1795278315476758,"15946b15-6d99-489e-aef5-16dc5d594fd5"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+8	1	{"scopes":[[0,{"big":{"r":"4"}}]],"state":[2,1795278310797033,1795278310095568,{"f":["then",1,[],1,{"f":["signal",5,[],{"n":1},"gate",null,"57dd49f1-b164-4ea0-ace7-1cf364070d1b"]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+11	1	{"scopes":[[0,{}],[1,{}],[1,{}]],"state":[2,1795278310807772,1795278310173996,{"f":["then",1,[],0,{"f":["join",2,[],{"n":1},[{"d":[{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":2}]},{"f":["then",4,[],0,{"f":["signal",5,[],{"n":3},"gate",null,"b69b1a0c-e590-479c-80fb-ce4d7302cdf8"]}]}],[3,4],1]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+9	1	{"scopes":[[0,{}]],"state":[2,1795278310811869,1795278310143058,{"f":["if",1,[],false,2,{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"3b865739-bc12-45a8-97e1-437b5fada887"]}]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+13	1	{"scopes":[[0,{}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":1}],\\"row_count\\":1}"}}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":2}],\\"row_count\\":1}"}}]],"state":[2,1795278310819255,1795278310192739,{"f":["map",1,[],{"n":1},null,{"v":"{\\"rows\\":[{\\"g\\":1},{\\"g\\":2},{\\"g\\":3}],\\"row_count\\":3}"},[{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":2},"gate",null,"321bf9d5-5f80-4292-942e-9f745f0c048b"]}]},{"f":["then",3,[2],0,{"f":["signal",4,[2],{"n":3},"gate",null,"321bf9d5-5f80-4292-942e-9f745f0c048b"]}]},null],2,2,false]},null,[],[["4.1",4,[1],"gate"],["4.2",4,[2],"gate"]],[],[],null,[],[],[],[]]}	infinity
+14	1	{"scopes":[[0,{}]],"state":[2,1795278310830126,1795278310195972,{"f":["loop",1,[],1,1795278310195972,1,true,"body",{"f":["then",2,[1],1,{"f":["signal",4,[1],{"n":1},"gate",null,"c38fd4c3-798e-4ee9-af0b-8d4889b94568"]}]},{"v":"null"},{"n":1},0,""]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
+16	1	{"scopes":[[0,{}]],"state":[1,1795278310210006,1795278310210006,{"f":["then",1,[],0,{"f":["loop",2,[],1,1795278310210006,1,true,"body",{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":1},"gate",null,"7b2b33bc-a807-4fc1-8dcf-1252f1b72092"]}]},{"v":"null"},{"n":1},0,""]}]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
+18	1	{"scopes":[[0,{}]],"state":[1,1795278310222513,1795278310222513,{"f":["timeout",1,[],{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"ec2177ca-b1ae-463e-ad3f-1454d661eeba"]}]},1795364710222513,"ec2177ca-b1ae-463e-ad3f-1454d661eeba"]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 16:25:10.222513+00
+19	1	{"scopes":[[0,{}]],"state":[1,1795278310227746,1795278310227746,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"29919b29-0941-4a0a-8574-10ac5d0d7775"]}]},null,null]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+22	1	{"scopes":[[0,{}]],"state":[1,1795278310247384,1795278310247384,{"f":["then",1,[],0,{"f":["undo",2,[],{"f":["then",3,[],0,{"f":["signal",4,[],{"n":1},"gate",null,"7def8c42-b5f1-4035-aea3-be203223c03d"]}]}]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+24	1	{"scopes":[[0,{}]],"state":[1,1795278310270357,1795278310270357,{"f":["then",1,[],0,{"f":["child",2,[],{"n":1},null,false,false,"90aa5927-a524-4e5b-95c1-7a843beae74d"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+25	1	{"scopes":[[0,{}]],"state":[1,1795278310289102,1795278310289102,{"f":["then",1,[],0,{"f":["await",2,[],{"n":1},"then",null,"3c8052ee-0be7-49e3-be08-89aa295d42aa"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+26	1	{"scopes":[[0,{}]],"state":[1,1795278310291904,1795278310291904,{"f":["then",1,[],0,{"f":["signal",2,[],{"n":1},"gate",null,"c05e9637-c996-4bc3-957a-8bd10014ff49"]}]},null,[],[["2",2,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+15	1	{"scopes":[[0,{}]],"state":[3,1795278310823491,1795278310201592,{"f":["loop",1,[],1,1795278310201592,1,false,"pausing",null,{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":1},1795278315201592,"965f91b5-172f-454c-b6af-14d7f540c1ad"]},null,[],[],[],[],null,[],[],[],[]]}	\N
+17	1	{"scopes":[[0,{}]],"state":[2,1795278310824438,1795278310218240,{"f":["retry",1,[],{"n":1},1,"trying",{"f":["then",2,[1],1,{"f":["signal",5,[1],{"n":1},"gate",null,"c7353771-c6c4-47ab-994e-3437bfdc2d68"]}]},null,0,""]},null,[],[["5.1",5,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
+21	1	{"scopes":[[0,{}]],"state":[2,1795278310832752,1795278310238598,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],1,{"f":["signal",7,[],{"n":1},"gate",null,"8a43143d-46f7-48a2-93ba-8c137df17e48"]}]},null,null]},null,[],[["7",7,[],"gate"]],[],[],null,[[4,[],{"n":1}]],[],[],[]]}	infinity
+23	1	{"scopes":[[0,{}]],"state":[2,1795278310836859,1795278310260354,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],1,{"f":["sql",6,[],{"n":1},"7314bc78-1d82-4950-aac8-496532e635fa",1,null]}]},null,null]},null,[],[],[],[],null,[[3,[],{"n":1}]],[],[],[]]}	\N
+20	1	{"scopes":[[0,{}],[1,{"error":{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}}]],"state":[2,1795278312565975,1795278310233349,{"f":["catch",1,[],{"n":1},"handling",{"f":["then",3,[],0,{"f":["signal",4,[],{"n":2},"gate",null,"68e70c11-72e0-40f7-ac89-78c821d2a9b0"]}]},{"x":["division by zero","22012",2,"2",1,{}]},{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
 \.
 
 
@@ -8768,7 +8760,6 @@ COPY df.vars (owner, name, value) FROM stdin;
 --
 
 COPY df.waits (instance_key, owner, waiter_key, waiter_step, cause, folded, event_id, recorded_at) FROM stdin;
-2	16386	25	2	3aa24bbd-f06c-44d0-8c02-37a625d2f333	t	39d7b378-7d9a-41cd-b925-01ec8dfa1432	2026-11-21 15:21:31.401534+00
 \.
 
 
@@ -8782,15 +8773,13 @@ statement	one
 sleep	one
 join	left
 loop	body
-retry	tried
 pause	again
+retry	tried
 owed	pay
 undoing	pay
 stuffed	slow
-statement	slow
-child	slow
 buffered	slow
-undoing	slow
+statement	slow
 \.
 
 
