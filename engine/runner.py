@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 import uvloop
@@ -258,19 +259,27 @@ class Engine:
         self, main: Store, replication: Replication, system: SystemIdentity
     ) -> tuple[Checkpoint, Started | None]:
         """The slot's stream, started; or none, when the slot cannot be continued from and is to be made anew."""
-        checkpoint = await main.checkpoint()
-        slot = await main.slot(self._settings.slot)
-        why = recovery.why_rebuild(checkpoint, slot, system, self._settings.slot)
+        checkpoint, why = await self._look(main, system)
         if why is not None:
             log.warning("the tables will be scanned", extra=fields(reason=why))
             return checkpoint, None
         started = await replication.start(self._settings.slot, self._settings.publication)
         # from here on nobody can put another slot in its place: was it the one that was looked at?
-        slot, checkpoint = await main.slot(self._settings.slot), await main.checkpoint()
-        why = recovery.why_rebuild(checkpoint, slot, system, self._settings.slot)
+        checkpoint, why = await self._look(main, system)
         if why is not None:
             raise LeadershipLost(f"the slot was exchanged before it was read: {why}")
         return checkpoint, started
+
+    async def _look(self, main: Store, system: SystemIdentity) -> tuple[Checkpoint, str | None]:
+        """The checkpoint, and why the log cannot be continued from it.
+
+        What the slot has confirmed a checkpoint held before, and the log goes beyond every checkpoint: so they are read in this
+        order. The log's end as it was when this engine began to stand by says nothing any more.
+        """
+        slot = await main.slot(self._settings.slot)
+        checkpoint = await main.checkpoint()
+        system = replace(system, flushed=await main.wal_position())
+        return checkpoint, recovery.why_rebuild(checkpoint, slot, system, self._settings.slot)
 
     async def _lead(
         self,
