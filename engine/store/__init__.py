@@ -40,6 +40,7 @@ from engine.store.rows import (
     SetAside,
     StoredInstance,
     Waiting,
+    Watched,
 )
 from engine.store.rows import Written as Written
 
@@ -241,6 +242,12 @@ class Store(Writing, Scanning, Arriving, Roles, Protocol):
 
     async def store_slot(self, epoch: int, *, system_identifier: str, slot: str) -> None:
         """The checkpoint is of this slot, a new one, and no scan is under way any more."""
+
+    async def watch(self) -> Watched:
+        """What every engine shows."""
+
+    async def count_fenced(self) -> None:
+        """This engine ends because another one leads."""
 
     async def blockers(self, pid: int) -> list[str]:
         """Whose transactions a session waits for."""

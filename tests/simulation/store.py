@@ -26,6 +26,7 @@ from engine.store.rows import (
     SetAside,
     StoredInstance,
     Waiting,
+    Watched,
     Written,
 )
 from tests.simulation import rules
@@ -58,6 +59,12 @@ class Store(Connection):
 
     async def heartbeat(self, epoch: int, slot: str) -> Heartbeat:
         return await self.ask(lambda b: rules.heartbeat(b, epoch, slot, SETTINGS))  # type: ignore[no-any-return]
+
+    async def watch(self) -> Watched:
+        return await self.ask(query(rules.watch))  # type: ignore[no-any-return]
+
+    async def count_fenced(self) -> None:
+        await self.ask(rules.count_fenced)
 
     async def distrust_log(self, epoch: int) -> None:
         await self.ask(lambda b: rules.distrust_log(b, epoch))
