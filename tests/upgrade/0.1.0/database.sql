@@ -547,8 +547,6 @@ CREATE FUNCTION df.begin_waits(p_epoch bigint, p_rows json, OUT skipped integer[
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     AS $$
 declare
   v_given   record;
@@ -812,8 +810,6 @@ CREATE FUNCTION df.cancel_children(p_epoch bigint, p_rows json, OUT skipped inte
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     AS $$
 declare
   v_ready integer[];
@@ -829,7 +825,7 @@ begin
            json_build_object('message', 'Cancelled by its parent', 'code', 'cancelled', 'node', 1, 'step', '1', 'attempt', 1),
            clock_timestamp()
       from given g
-      join df.instances p on p.key = g.parent
+     cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
      where g.ready
      order by p.key, g.step
         on conflict do nothing
@@ -848,16 +844,18 @@ begin
   insert into df.cancellations (owner, instance_id, reason)
   select i.submitter, i.id, 'Cancelled by its parent'
     from json_to_recordset(p_rows) as g(ordinal integer, parent bigint, step text)
-    join df.instances p on p.key = g.parent
-    join df.instances i on i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)
+   cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
+   cross join lateral (
+     select i.* from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step) offset 0
+   ) as i
    where g.ordinal = any (v_ready) and not df.is_final(i.status) and (i.parent_key, i.parent_step) = (p.key, g.step);
   -- there, and not to be seen yet
   skipped := skipped || array(
     select g.ordinal
       from json_to_recordset(p_rows) as g(ordinal integer, parent bigint, step text)
-      join df.instances p on p.key = g.parent
+     cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
      where g.ordinal = any (v_ready)
-       and not exists (select from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)));
+       and (select i.key from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)) is null);
 end
 $$;
 
@@ -4477,8 +4475,6 @@ CREATE FUNCTION df.record_completions(p_epoch bigint, p_rows json, OUT skipped i
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     AS $$
 begin
   perform df.require_epoch(p_epoch);
@@ -4493,8 +4489,10 @@ begin
            case when i.key is null then g.result else json_build_object('status', i.status) end,
            g.error, g.cause, g.query, g.note, coalesce(g.repetitions, 0)
       from given g
-      left join df.waits w on g.due is not null and w.waiter_key = g.key and w.waiter_step = g.step
-      left join df.instances i on i.key = w.instance_key
+      left join lateral (
+        select w.instance_key from df.waits w where g.due is not null and w.waiter_key = g.key and w.waiter_step = g.step offset 0
+      ) as w on true
+      left join lateral (select i.key, i.status from df.instances i where i.key = w.instance_key offset 0) as i on true
      where g.ready
      order by g.run_as, g.key, g.step, g.attempt
         on conflict do nothing
@@ -5508,8 +5506,6 @@ CREATE FUNCTION df.start_children(p_epoch bigint, p_rows json, OUT skipped integ
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     AS $$
 begin
   perform df.require_epoch(p_epoch);
@@ -5524,7 +5520,7 @@ begin
     select p.submitted_by, p.submitter, df.child_id(p.key, g.step), g.graph, g.label, g.input::jsonb, g.vars::jsonb, p.database,
            p.key, g.step, p.id, g.cause
       from given g
-      join df.instances p on p.key = g.parent
+     cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
      where g.ready
      order by p.key, g.step
         on conflict do nothing
@@ -5546,8 +5542,10 @@ begin
          json_build_object('message', format('instance %s is there already and is no child of this step', i.id), 'code', '23505'),
          g.cause
     from json_to_recordset(p_rows) as g(parent bigint, step text, cause uuid)
-    join df.instances p on p.key = g.parent
-    join df.instances i on i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)
+   cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
+   cross join lateral (
+     select i.* from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step) offset 0
+   ) as i
    where (i.parent_key, i.parent_step) is distinct from (p.key, g.step)
    order by p.key, g.step
       on conflict do nothing;
@@ -6326,12 +6324,13 @@ CREATE FUNCTION df.write_checkpoint(p_epoch bigint, p_lsn pg_lsn, p_xids xid8[],
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
+    SET enable_nestloop TO 'off'
     SET enable_mergejoin TO 'off'
     AS $$
 declare
   v_missing bigint := 0;
   v_rows    bigint;
+  v_mark    record;
   v_until   timestamptz := clock_timestamp() + interval '100 milliseconds';
 begin
   update df.checkpoint
@@ -6371,7 +6370,7 @@ begin
            updated_at = clock_timestamp()
       from unnest(p_keys, p_statuses, p_quarantined, p_results, p_errors, p_started, p_finished)
         as c(key, status, quarantined, result, error, started_at, finished_at)
-     where i.key = c.key;
+     where i.key = any (p_keys) and i.key = c.key;
     get diagnostics v_rows = row_count;
     v_missing := v_missing + cardinality(p_keys) - v_rows;
   end if;
@@ -6387,31 +6386,24 @@ begin
     delete from df.states s where s.instance_key = any (p_dropped);
   end if;
 
-  if cardinality(p_signals) > 0 then
-    update df.signals s set folded = true, taken_by = coalesce(c.taken_by, s.taken_by)
-      from unnest(p_signals, p_signal_owners, p_signal_takers) as c(event_id, owner, taken_by)
-     where s.owner = c.owner and s.event_id = c.event_id;
-    get diagnostics v_rows = row_count;
-    v_missing := v_missing + cardinality(p_signals) - v_rows;
-  end if;
-  if cardinality(p_cancels) > 0 then
-    update df.cancellations s set folded = true
-      from unnest(p_cancels, p_cancel_owners) as c(event_id, owner)
-     where s.owner = c.owner and s.event_id = c.event_id;
-    get diagnostics v_rows = row_count;
-    v_missing := v_missing + cardinality(p_cancels) - v_rows;
-  end if;
-  if cardinality(p_releases) > 0 then
-    update df.releases s set folded = true
-      from unnest(p_releases, p_release_owners) as c(event_id, owner)
-     where s.owner = c.owner and s.event_id = c.event_id;
-    get diagnostics v_rows = row_count;
-    v_missing := v_missing + cardinality(p_releases) - v_rows;
-  end if;
+  -- one by one: with both columns given the primary key is the planner's choice; with arrays another index might be
+  for v_mark in select * from unnest(p_signals, p_signal_owners, p_signal_takers) as c(event_id, owner, taken_by) loop
+    update df.signals s set folded = true, taken_by = coalesce(v_mark.taken_by, s.taken_by)
+     where s.owner = v_mark.owner and s.event_id = v_mark.event_id;
+    v_missing := v_missing + (not found)::integer;
+  end loop;
+  for v_mark in select * from unnest(p_cancels, p_cancel_owners) as c(event_id, owner) loop
+    update df.cancellations s set folded = true where s.owner = v_mark.owner and s.event_id = v_mark.event_id;
+    v_missing := v_missing + (not found)::integer;
+  end loop;
+  for v_mark in select * from unnest(p_releases, p_release_owners) as c(event_id, owner) loop
+    update df.releases s set folded = true where s.owner = v_mark.owner and s.event_id = v_mark.event_id;
+    v_missing := v_missing + (not found)::integer;
+  end loop;
   if cardinality(p_waiters) > 0 then
     update df.waits w set folded = true
       from unnest(p_waiters, p_waiter_steps) as c(key, step)
-     where w.waiter_key = c.key and w.waiter_step = c.step;
+     where w.waiter_key = any (p_waiters) and w.waiter_key = c.key and w.waiter_step = c.step;
     get diagnostics v_rows = row_count;
     v_missing := v_missing + cardinality(p_waiters) - v_rows;
   end if;
@@ -6419,9 +6411,9 @@ begin
     insert into df.completions (run_as, instance_key, step, attempt, outcome, result, error, cause)
     select 0, i.parent_key, i.parent_step, 1, a.outcome, a.result, a.error, i.cause
       from df.instances i
-      join df.instances p on p.key = i.parent_key and not df.is_final(p.status)
+     cross join lateral (select p.status from df.instances p where p.key = i.parent_key offset 0) as p
      cross join lateral df.answer(i.id, i.status, i.result, i.error) as a
-     where i.key = any (p_ended) and df.is_final(i.status)
+     where i.key = any (p_ended) and df.is_final(i.status) and not df.is_final(p.status)
      order by i.parent_key, i.parent_step
         on conflict do nothing;
   end if;
@@ -6431,10 +6423,13 @@ begin
       from (
         select x.* from df.waits x where x.instance_key = any (p_ended)
         union
-        select x.* from df.waits x join unnest(p_waiters, p_waiter_steps) as c(key, step) on x.waiter_key = c.key and x.waiter_step = c.step
+        select x.*
+          from df.waits x
+          join unnest(p_waiters, p_waiter_steps) as c(key, step) on x.waiter_key = c.key and x.waiter_step = c.step
+         where x.waiter_key = any (p_waiters)
       ) as w
-      join df.instances i on i.key = w.instance_key
-      join df.instances v on v.key = w.waiter_key
+     cross join lateral (select i.* from df.instances i where i.key = w.instance_key offset 0) as i
+     cross join lateral (select v.status from df.instances v where v.key = w.waiter_key offset 0) as v
      cross join lateral df.answer(i.id, i.status, i.result, i.error) as a
      where w.folded and df.is_final(i.status) and not df.is_final(v.status)
      order by w.waiter_key, w.waiter_step
@@ -6444,7 +6439,7 @@ begin
   if cardinality(p_inbox_done) > 0 then
     delete from df.inbox b
      using unnest(p_inbox_done, p_inbox_upto, p_inbox_ordinals) as c(key, lsn, ordinal)
-     where b.instance_key = c.key and (b.lsn, b.ordinal) <= (c.lsn, c.ordinal);
+     where b.instance_key = any (p_inbox_done) and b.instance_key = c.key and (b.lsn, b.ordinal) <= (c.lsn, c.ordinal);
   end if;
   if p_inbox is not null then
     insert into df.inbox (instance_key, lsn, ordinal, kind, row_key, commit_time, xid)
@@ -6464,7 +6459,8 @@ begin
   if cardinality(p_hidden) > 0 then
     delete from df.progress p
      using unnest(p_hidden, p_hidden_owners) as c(key, owner)
-     where p.submitted_by = c.owner::regrole and p.instance_key = c.key;
+     where p.submitted_by = any (p_hidden_owners::regrole[]) and p.instance_key = any (p_hidden)
+       and p.submitted_by = c.owner::regrole and p.instance_key = c.key;
   end if;
 
   if v_missing > 0 then
@@ -8518,17 +8514,17 @@ SET row_security = off;
 --
 
 COPY df.migrations (number, name, checksum, applied_at, applied_by) FROM stdin;
-1	tables	ad4d360025d3eba6e5098deb74a2c8d308784b33dbd668b27dd62766f6083d20	2026-11-21 14:55:21.91434+00	engine
-2	guards	794a4cbede62d07fabbd86d1e635aa3ed5eb7c2228be88790f41ca13e10f9ef0	2026-11-21 14:55:21.925857+00	engine
-3	validation	a42860a24c879b2a64cafce4a19063733d1516a12249ca1261fd4c5f88739a3f	2026-11-21 14:55:21.931928+00	engine
-4	builders	8c8e35fcf75b42d19e651bee6aa1ac48dad18249154cc108db3d1a01b8da6ee3	2026-11-21 14:55:21.936292+00	engine
-5	control	a654527e4ec4b8a1b3e43ba48778a517978aaca2c6cb19feb5a9797c1c38e5cc	2026-11-21 14:55:21.938793+00	engine
-6	step	0bcd482f847cefa67e1c2979c7ef3bbeac3c9ec209128a17a386a35483832ce4	2026-11-21 14:55:21.939862+00	engine
-7	engine	293d8069621a1a930e513f58426753cf9509351e9e5dedc8dc8e281208de1257	2026-11-21 14:55:21.942782+00	engine
-8	grants	7917ea9d05d6907581650157fa025548d66ad720b0950df4f550283450780b94	2026-11-21 14:55:21.94376+00	engine
-9	publication	23140763ee6479188a44a2938bfd20e2ec3cb47f0c98058da71304564aad3483	2026-11-21 14:55:21.945481+00	engine
-10	reading	1f0f08fb426346652502828052e9500f69308dd3e70be20c2546ffd824429737	2026-11-21 14:55:21.970016+00	engine
-11	explain	73fd843e943dfac2474d05435735551edb7288fa10b30a6499953456d57755ee	2026-11-21 14:55:21.971929+00	engine
+1	tables	ad4d360025d3eba6e5098deb74a2c8d308784b33dbd668b27dd62766f6083d20	2026-11-21 16:25:13.096252+00	engine
+2	guards	794a4cbede62d07fabbd86d1e635aa3ed5eb7c2228be88790f41ca13e10f9ef0	2026-11-21 16:25:13.132306+00	engine
+3	validation	a42860a24c879b2a64cafce4a19063733d1516a12249ca1261fd4c5f88739a3f	2026-11-21 16:25:13.1506+00	engine
+4	builders	8c8e35fcf75b42d19e651bee6aa1ac48dad18249154cc108db3d1a01b8da6ee3	2026-11-21 16:25:13.164092+00	engine
+5	control	a654527e4ec4b8a1b3e43ba48778a517978aaca2c6cb19feb5a9797c1c38e5cc	2026-11-21 16:25:13.166869+00	engine
+6	step	0bcd482f847cefa67e1c2979c7ef3bbeac3c9ec209128a17a386a35483832ce4	2026-11-21 16:25:13.172151+00	engine
+7	engine	11eb21823e97c7a768487d59e16df1b84c5bc3f551b7404c3c891ef188f46029	2026-11-21 16:25:13.179067+00	engine
+8	grants	7917ea9d05d6907581650157fa025548d66ad720b0950df4f550283450780b94	2026-11-21 16:25:13.17983+00	engine
+9	publication	23140763ee6479188a44a2938bfd20e2ec3cb47f0c98058da71304564aad3483	2026-11-21 16:25:13.184629+00	engine
+10	reading	1f0f08fb426346652502828052e9500f69308dd3e70be20c2546ffd824429737	2026-11-21 16:25:13.255141+00	engine
+11	explain	73fd843e943dfac2474d05435735551edb7288fa10b30a6499953456d57755ee	2026-11-21 16:25:13.2629+00	engine
 \.
 
 
@@ -8574,7 +8570,7 @@ SET row_security = off;
 --
 
 COPY df.cancellations (owner, instance_id, instance_key, reason, sent_by, folded, event_id, recorded_at) FROM stdin;
-16386	cancelled	29	Cancelled by user	16386	f	4fbbe4ba-0e08-4e67-99a0-386e61f064da	2026-11-21 14:55:21.858843+00
+16386	cancelled	29	Cancelled by user	16386	f	603c9813-3303-41ea-b264-2a9f89e15410	2026-11-21 16:25:12.844853+00
 \.
 
 
@@ -8583,7 +8579,7 @@ COPY df.cancellations (owner, instance_id, instance_key, reason, sent_by, folded
 --
 
 COPY df.checkpoint (only_row, epoch, lsn, system_identifier, slot_name, slot_generation, scanning, installation, written_at, started_total, completed_total, failed_total, cancelled_total, executions_total, events_total, backlog) FROM stdin;
-t	1	0/24C73B0	7710638469179833672	walflow_test1	1	f	6c2b9008-000e-4706-af27-de3e3045780e	2026-11-21 14:55:21.801679+00	27	1	0	0	16	46	[]
+t	1	0/24F85F8	7710661592696581263	walflow_test1	1	f	3161ff02-c59a-4a66-9128-409f30a9f0eb	2026-11-21 16:25:12.722127+00	26	1	0	0	15	43	[]
 \.
 
 
@@ -8592,36 +8588,25 @@ t	1	0/24C73B0	7710638469179833672	walflow_test1	1	f	6c2b9008-000e-4706-af27-de3e
 --
 
 COPY df.completions (run_as, instance_key, step, attempt, written_by, repetitions, outcome, cause, event_id, started_at, recorded_at, result, error, query, note) FROM stdin;
-16386	1	1	1	16386	0	completed	8769367f-8695-4761-bce6-6d626ec31431	0db9a3d6-4742-470d-a0a2-f707c31d7008	2026-11-21 14:55:21.151637+00	2026-11-21 14:55:21.158065+00	{"rows":[{"it":"so it was"}],"row_count":1}	\N	\N	\N
-16386	2	3	1	16386	0	completed	c8ac533b-a072-4e9a-9bef-e3dfa3dffb8c	5edc3782-873c-48eb-b3eb-fd3aff54fab1	2026-11-21 14:55:21.165035+00	2026-11-21 14:55:21.165437+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'then', 'one'	\N
-16386	3	3	1	16386	0	completed	af3669ef-7b9e-4f23-ae5b-ff2b77f42768	d975dbe0-49d6-44d8-9aad-20106d3e83bf	2026-11-21 14:55:21.180744+00	2026-11-21 14:55:21.181056+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'one'	\N
-16386	4	3	1	16386	0	completed	2bfd8760-e97c-4218-9826-eb9f763f18a3	d97cce02-d115-46b6-afbc-13775481d9cf	2026-11-21 14:55:21.187951+00	2026-11-21 14:55:21.18828+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'sleep', 'one'	\N
-16386	8	4	1	16386	0	completed	ce3b96a1-3062-42b5-aa65-fe7abca5d0f5	89d99c1f-a77d-40f7-a815-2e192bbdadc5	2026-11-21 14:55:21.213126+00	2026-11-21 14:55:21.241808+00	{"rows":[{"long":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","n":1}],"row_count":1}	\N	\N	\N
-16386	13	2	1	16386	0	completed	c18e2ed8-8670-401d-b5d9-065b23e29620	e39a0fe6-eea1-4f4a-a2dd-d7d122058d7e	2026-11-21 14:55:21.253542+00	2026-11-21 14:55:21.25397+00	{"rows":[{"g":1},{"g":2},{"g":3}],"row_count":3}	\N	\N	\N
-16386	9	6	1	16386	0	completed	a4c751b4-0bcb-44d4-9b55-7a7c8f1a64aa	68867537-f31f-4674-a3ca-db385b057ccf	2026-11-21 14:55:21.240904+00	2026-11-21 14:55:21.263016+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
-16386	11	3	1	16386	0	completed	dbf63828-81fb-4339-bb5c-259212a40546	c4bf1c03-0582-43c1-b194-afd850d5766c	2026-11-21 14:55:21.239948+00	2026-11-21 14:55:21.26544+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'join', 'left'	\N
-16386	15	2.1	1	16386	0	completed	0aa969d3-7099-4080-a694-3bf5daa729f4	345507bd-dc8b-4842-898f-9cc6802f4323	2026-11-21 14:55:21.266401+00	2026-11-21 14:55:21.266795+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'pause', 'again'	\N
-16386	15	3.1	1	16386	0	completed	345507bd-dc8b-4842-898f-9cc6802f4323	989ace36-ca28-4f87-aa13-7318b5edd104	2026-11-21 14:55:21.269855+00	2026-11-21 14:55:21.27049+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
-16386	17	4.1	1	16386	0	completed	850741dd-92ba-4b7c-a76c-929997e1d59e	dffda519-7d55-4036-8974-787571096c53	2026-11-21 14:55:21.278096+00	2026-11-21 14:55:21.278486+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'retry', 'tried'	\N
-16386	23	4	1	16386	0	completed	75d0433c-61db-4bd2-8c7d-fb61f91a6550	ba7dc348-2d7f-4835-b55b-e61acfd3ac5b	2026-11-21 14:55:21.285737+00	2026-11-21 14:55:21.286081+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'undoing', 'pay'	\N
-16386	14	3.1	1	16386	0	completed	666b3e35-8d3d-49ac-bf1e-c9b26557522f	1f658c5c-fd46-44cb-99a9-f4dff831f897	2026-11-21 14:55:21.258168+00	2026-11-21 14:55:21.296162+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'loop', 'body'	\N
-16386	21	5	1	16386	0	completed	9079e06b-e32a-48d5-8185-63faa566e3e7	8aa0bdbb-9f6d-4591-9312-51ab9c9a5de2	2026-11-21 14:55:21.27332+00	2026-11-21 14:55:21.300832+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'owed', 'pay'	\N
-16386	20	2	1	16384	0	failed	3e64bee0-4c2f-4d21-b1ab-761db67e55d9	098db62b-645b-42b6-885d-c32a638eedfe	2026-11-21 14:55:21.292325+00	2026-11-21 14:55:21.561664+00	\N	{"message": "division by zero", "code": "22012", "node": 2, "step": "2", "attempt": 1}	\N	\N
-16386	23	6	1	16384	0	failed	ba7dc348-2d7f-4835-b55b-e61acfd3ac5b	02a05e3d-fa2a-4b90-bfe7-db238407a15d	2026-11-21 14:55:21.566036+00	2026-11-21 14:55:21.601104+00	\N	{"message": "division by zero", "code": "22012", "node": 6, "step": "6", "attempt": 1}	\N	\N
-16386	3	4	1	16386	0	completed	d975dbe0-49d6-44d8-9aad-20106d3e83bf	415f041f-5a33-4608-8162-acd437b6760f	2026-11-21 14:55:21.190784+00	2026-11-21 14:55:21.863972+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	7	3	1	16386	0	completed	6c049064-8a34-4f5c-ba75-164243b40897	70cab071-8e1a-4a3c-8161-4797fa5fbf99	2026-11-21 14:55:21.210696+00	2026-11-21 14:55:21.865036+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'stuffed', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	23	5	1	16386	0	completed	02a05e3d-fa2a-4b90-bfe7-db238407a15d	e4eb18a0-a6a4-4f01-bdad-11f2959cdf9f	2026-11-21 14:55:21.605114+00	2026-11-21 14:55:21.868542+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'undoing', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	27	2	1	16386	0	completed	fa4ce321-63e3-4c8c-a0e6-fd704547db54	4658e160-e54f-4840-81bb-aee421eee723	2026-11-21 14:55:21.367306+00	2026-11-21 14:55:21.869415+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'child', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	6	3	1	16386	0	completed	cd6ceb0d-9b10-42f8-a9e4-439ecaa4220b	088108bc-96c9-4cb4-90e4-222d1cadfe47	2026-11-21 14:55:21.208034+00	2026-11-21 14:55:21.871978+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'buffered', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-\.
-
-
---
--- Data for Name: epoch; Type: TABLE DATA; Schema: df; Owner: engine
---
-
-COPY df.epoch (only_row, epoch) FROM stdin;
-t	1
+16386	1	1	1	16386	0	completed	d76fc05b-ba55-483a-b7bc-18c0a254ffa8	2304ba6c-07e1-4ff7-9919-6f70e2fb9ab5	2026-11-21 16:25:10.442371+00	2026-11-21 16:25:10.445176+00	{"rows":[{"it":"so it was"}],"row_count":1}	\N	\N	\N
+16386	2	3	1	16386	0	completed	11b10b51-3410-4d76-b99a-909402a3004f	8eab8d2a-5157-4d72-818f-354a7aef0040	2026-11-21 16:25:10.456366+00	2026-11-21 16:25:10.456936+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'then', 'one'	\N
+16386	3	3	1	16386	0	completed	239c3d83-14a0-4f6c-b99d-e5aad0744dc4	4b28ef46-6cf2-47af-bbdf-2ffb59f3b97d	2026-11-21 16:25:10.464227+00	2026-11-21 16:25:10.464526+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'one'	\N
+16386	4	3	1	16386	0	completed	fd6c9fc8-ee00-4700-bd96-5c95d9daaf7b	15946b15-6d99-489e-aef5-16dc5d594fd5	2026-11-21 16:25:10.476303+00	2026-11-21 16:25:10.476682+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'sleep', 'one'	\N
+16386	8	4	1	16386	0	completed	1c9e84bf-edc6-4e50-9891-65d05ab3e7bf	57dd49f1-b164-4ea0-ace7-1cf364070d1b	2026-11-21 16:25:10.782839+00	2026-11-21 16:25:10.796619+00	{"rows":[{"long":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","n":1}],"row_count":1}	\N	\N	\N
+16386	11	3	1	16386	0	completed	b69b1a0c-e590-479c-80fb-ce4d7302cdf8	fbdd650f-1f9e-4200-98d7-d2b1de92118c	2026-11-21 16:25:10.807387+00	2026-11-21 16:25:10.807708+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'join', 'left'	\N
+16386	15	2.1	1	16386	0	completed	536bf02a-ee96-4e72-8b3c-792a49cce83b	78f0713a-810b-483e-a2b4-85e4e6509d1f	2026-11-21 16:25:10.809238+00	2026-11-21 16:25:10.809415+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'pause', 'again'	\N
+16386	9	6	1	16386	0	completed	340e610a-2248-46e8-8399-3267673baab5	3b865739-bc12-45a8-97e1-437b5fada887	2026-11-21 16:25:10.798976+00	2026-11-21 16:25:10.811627+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
+16386	13	2	1	16386	0	completed	ee4532ff-4bbb-47ce-83f4-18eb4d0a896d	321bf9d5-5f80-4292-942e-9f745f0c048b	2026-11-21 16:25:10.817407+00	2026-11-21 16:25:10.819072+00	{"rows":[{"g":1},{"g":2},{"g":3}],"row_count":3}	\N	\N	\N
+16386	15	3.1	1	16386	0	completed	78f0713a-810b-483e-a2b4-85e4e6509d1f	965f91b5-172f-454c-b6af-14d7f540c1ad	2026-11-21 16:25:10.822976+00	2026-11-21 16:25:10.82343+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
+16386	17	4.1	1	16386	0	completed	b682be3a-0993-4bad-818d-83e52766997a	c7353771-c6c4-47ab-994e-3437bfdc2d68	2026-11-21 16:25:10.824188+00	2026-11-21 16:25:10.824396+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'retry', 'tried'	\N
+16386	14	3.1	1	16386	0	completed	d98ed338-6911-4c19-bd3c-cceaacd05096	c38fd4c3-798e-4ee9-af0b-8d4889b94568	2026-11-21 16:25:10.806434+00	2026-11-21 16:25:10.829935+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'loop', 'body'	\N
+16386	21	5	1	16386	0	completed	317ef887-26a9-4c14-8781-2016e8cd4773	8a43143d-46f7-48a2-93ba-8c137df17e48	2026-11-21 16:25:10.832495+00	2026-11-21 16:25:10.832706+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'owed', 'pay'	\N
+16386	23	4	1	16386	0	completed	c0749f20-c1b6-4e38-9555-26f4421f6a04	7314bc78-1d82-4950-aac8-496532e635fa	2026-11-21 16:25:10.836499+00	2026-11-21 16:25:10.836806+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'undoing', 'pay'	\N
+16386	20	2	1	16384	0	failed	0a53658e-ffb0-4065-9bed-fc47ca929045	68e70c11-72e0-40f7-ac89-78c821d2a9b0	2026-11-21 16:25:10.84895+00	2026-11-21 16:25:12.565655+00	\N	{"message": "division by zero", "code": "22012", "node": 2, "step": "2", "attempt": 1}	\N	\N
+16386	7	3	1	16386	0	completed	8e3358a2-9842-472d-a975-6280dc301175	6db4ce91-d2a4-4d34-a85e-3f8c7c450b0b	2026-11-21 16:25:10.778492+00	2026-11-21 16:25:12.872468+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'stuffed', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	6	3	1	16386	0	completed	226ed03d-51f0-4946-a7f7-bced6b2ad5d5	10ea1ef3-e161-4c8d-aa56-dc8b7fb59cef	2026-11-21 16:25:10.764372+00	2026-11-21 16:25:12.876583+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'buffered', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	3	4	1	16386	0	completed	4b28ef46-6cf2-47af-bbdf-2ffb59f3b97d	85b87f0d-b933-4905-9571-395214e27359	2026-11-21 16:25:10.48439+00	2026-11-21 16:25:12.882289+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	23	6	1	16384	0	failed	7314bc78-1d82-4950-aac8-496532e635fa	b4db1e1b-c6e1-4cf0-9ddc-87f9f4ea3bf8	2026-11-21 16:25:12.568546+00	2026-11-21 16:25:13.619258+00	\N	{"message": "division by zero", "code": "22012", "node": 6, "step": "6", "attempt": 1}	\N	\N
 \.
 
 
@@ -8646,35 +8631,35 @@ COPY df.inbox (instance_key, lsn, ordinal, kind, row_key, commit_time, xid) FROM
 --
 
 COPY df.instances (key, submitted_by, submitter, id, graph, label, input, vars, database, created_xid, created_at, session_role, parent_key, parent_step, parent_id, cause, status, quarantined, pruned, result, error, started_at, finished_at, updated_at, event_id, recorded_at) FROM stdin;
-2	alice	16386	then	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	744	2026-11-21 14:55:20.804558+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.831159+00	\N	2026-11-21 14:55:21.068931+00	c8ac533b-a072-4e9a-9bef-e3dfa3dffb8c	2026-11-21 14:55:20.804951+00
-3	alice	16386	statement	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	745	2026-11-21 14:55:20.836976+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.838851+00	\N	2026-11-21 14:55:21.068974+00	af3669ef-7b9e-4f23-ae5b-ff2b77f42768	2026-11-21 14:55:20.837338+00
-4	alice	16386	sleep	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SLEEP","query":"5"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	746	2026-11-21 14:55:20.842014+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.847859+00	\N	2026-11-21 14:55:21.068982+00	2bfd8760-e97c-4218-9826-eb9f763f18a3	2026-11-21 14:55:20.842317+00
-5	alice	16386	schedule	{"node_type":"THEN","left_node":{"node_type":"WAIT_SCHEDULE","query":"{\\"cron_expr\\":\\"* * * * *\\",\\"timezone\\":\\"UTC\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tick'"}}	\N	\N	\N	\N	747	2026-11-21 14:55:20.865807+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.882341+00	\N	2026-11-21 14:55:21.068987+00	16a9a29a-f3e6-4a2a-b597-51847cdd2252	2026-11-21 14:55:20.866221+00
-6	alice	16386	buffered	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	748	2026-11-21 14:55:20.885164+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.887195+00	\N	2026-11-21 14:55:21.068993+00	cd6ceb0d-9b10-42f8-a9e4-439ecaa4220b	2026-11-21 14:55:20.885431+00
-7	alice	16386	stuffed	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}","result_name":"sent"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	749	2026-11-21 14:55:20.894972+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.897322+00	\N	2026-11-21 14:55:21.068998+00	6c049064-8a34-4f5c-ba75-164243b40897	2026-11-21 14:55:20.895292+00
-8	alice	16386	named	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"select repeat('x', 2000) as long, 1 as n","result_name":"big"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / $big.n, length($big.long)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	750	2026-11-21 14:55:20.898461+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.904369+00	\N	2026-11-21 14:55:21.069002+00	ce3b96a1-3062-42b5-aa65-fe7abca5d0f5	2026-11-21 14:55:20.8987+00
-1	alice	16386	finished	select 'so it was' as it	\N	\N	\N	\N	743	2026-11-21 14:55:20.77832+00	alice	\N	\N	\N	\N	completed	\N	\N	{"rows":[{"it":"so it was"}],"row_count":1}	\N	2026-11-21 14:55:20.791664+00	2026-11-21 14:55:21.1586+00	2026-11-21 14:55:21.409192+00	8769367f-8695-4761-bce6-6d626ec31431	2026-11-21 14:55:20.782323+00
-9	alice	16386	if	{"node_type":"IF","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SQL","query":"select true"}}	\N	\N	\N	\N	752	2026-11-21 14:55:20.906689+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.909678+00	\N	2026-11-21 14:55:21.069018+00	a4c751b4-0bcb-44d4-9b55-7a7c8f1a64aa	2026-11-21 14:55:20.906984+00
-10	alice	16386	condition	{"node_type":"IF","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}}	\N	\N	\N	\N	753	2026-11-21 14:55:20.91293+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.917618+00	\N	2026-11-21 14:55:21.069024+00	04cff992-530f-4584-8a09-808144c87a7e	2026-11-21 14:55:20.916201+00
-11	alice	16386	join	{"node_type":"THEN","left_node":{"node_type":"JOIN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'left'"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'right'"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	755	2026-11-21 14:55:20.920566+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.922533+00	\N	2026-11-21 14:55:21.069029+00	dbf63828-81fb-4339-bb5c-259212a40546	2026-11-21 14:55:20.920929+00
-12	alice	16386	race	{"node_type":"THEN","left_node":{"node_type":"RACE","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SLEEP","query":"86400"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	756	2026-11-21 14:55:20.924203+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.925388+00	\N	2026-11-21 14:55:21.069034+00	0be4745e-3ba4-46ed-8e90-ea1e0f0572ec	2026-11-21 14:55:20.924348+00
-13	alice	16386	map	{"node_type":"MAP","left_node":{"node_type":"SQL","query":"select g from generate_series(1, 3) as g"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'row'"}},"query":"{\\"max_parallel\\":2}"}	\N	\N	\N	\N	757	2026-11-21 14:55:20.927249+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.929359+00	\N	2026-11-21 14:55:21.069038+00	c18e2ed8-8670-401d-b5d9-065b23e29620	2026-11-21 14:55:20.927366+00
-14	alice	16386	loop	{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'body'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'body'"}}	\N	\N	\N	\N	758	2026-11-21 14:55:20.932277+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.934146+00	\N	2026-11-21 14:55:21.409048+00	666b3e35-8d3d-49ac-bf1e-c9b26557522f	2026-11-21 14:55:20.932435+00
-15	alice	16386	pause	{"node_type":"LOOP","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'again'"},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'again'"},"query":"{\\"every\\":5}"}	\N	\N	\N	\N	759	2026-11-21 14:55:20.940098+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.941647+00	\N	2026-11-21 14:55:21.409103+00	0aa969d3-7099-4080-a694-3bf5daa729f4	2026-11-21 14:55:20.940317+00
-16	alice	16386	break	{"node_type":"THEN","left_node":{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"BREAK","query":"{\\"break_value\\":1}"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	760	2026-11-21 14:55:20.945014+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.946506+00	\N	2026-11-21 14:55:21.409112+00	6260107f-9ab5-4372-8e0c-da09f1d2c2fd	2026-11-21 14:55:20.945171+00
-17	alice	16386	retry	{"node_type":"RETRY","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tried'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / (count(*) - 1) from public.ledger where word = 'tried'"}},"query":"{\\"max_attempts\\":3,\\"initial\\":1,\\"backoff\\":2,\\"max_interval\\":300}"}	\N	\N	\N	\N	761	2026-11-21 14:55:20.949467+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.951566+00	\N	2026-11-21 14:55:21.409119+00	850741dd-92ba-4b7c-a76c-929997e1d59e	2026-11-21 14:55:20.949616+00
-18	alice	16386	timeout	{"node_type":"TIMEOUT","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'in_time'"}},"query":"{\\"seconds\\":86400}"}	\N	\N	\N	\N	762	2026-11-21 14:55:20.953269+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.954609+00	\N	2026-11-21 14:55:21.409125+00	85ef78d3-7305-47a4-827c-a4637c517654	2026-11-21 14:55:20.953385+00
-19	alice	16386	catch	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	763	2026-11-21 14:55:20.95528+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.956506+00	\N	2026-11-21 14:55:21.409131+00	0ea0df6f-0394-48f3-9a24-87fd654ea7ae	2026-11-21 14:55:20.955385+00
-20	alice	16386	handler	{"node_type":"CATCH","left_node":{"node_type":"SQL","query":"select 1/0"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}}	\N	\N	\N	\N	764	2026-11-21 14:55:20.958061+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.95916+00	\N	2026-11-21 14:55:21.409136+00	3e64bee0-4c2f-4d21-b1ab-761db67e55d9	2026-11-21 14:55:20.958175+00
-21	alice	16386	owed	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	765	2026-11-21 14:55:20.960707+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.961954+00	\N	2026-11-21 14:55:21.409141+00	9079e06b-e32a-48d5-8185-63faa566e3e7	2026-11-21 14:55:20.960825+00
-22	alice	16386	doing	{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	766	2026-11-21 14:55:20.963269+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.964433+00	\N	2026-11-21 14:55:21.40915+00	2523d7e9-6059-4fa7-bb72-5fe178cd8db4	2026-11-21 14:55:20.963377+00
-23	alice	16386	undoing	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	767	2026-11-21 14:55:20.965539+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.966596+00	\N	2026-11-21 14:55:21.409156+00	75d0433c-61db-4bd2-8c7d-fb61f91a6550	2026-11-21 14:55:20.965648+00
-24	alice	16386	child	{"node_type":"THEN","left_node":{"node_type":"CALL_CHILD","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}},"query":"{\\"options\\":{\\"vars\\":{\\"of\\":\\"{sys_instance_id}\\"}}}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	768	2026-11-21 14:55:20.972762+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.97631+00	\N	2026-11-21 14:55:21.409162+00	d4213ab2-6d88-4947-93ef-3db89b9e0b15	2026-11-21 14:55:20.972942+00
-25	alice	16386	await	{"node_type":"THEN","left_node":{"node_type":"AWAIT_INSTANCE","query":"{\\"instance_id\\":\\"then\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	769	2026-11-21 14:55:20.977232+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.980424+00	\N	2026-11-21 14:55:21.409168+00	4d106f2f-aa92-43d5-95d8-13f675fa5392	2026-11-21 14:55:20.977367+00
-26	alice	16386	failing	{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}}	\N	\N	\N	\N	770	2026-11-21 14:55:20.981736+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.983398+00	\N	2026-11-21 14:55:21.409174+00	3db3226a-ea30-4fb3-900e-7c1ca18ad7c1	2026-11-21 14:55:20.981876+00
-27	alice	16386	~24/2	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}}	\N	\N	{"of": "child"}	\N	789	2026-11-21 14:55:20.979214+00	engine	24	2	child	d4213ab2-6d88-4947-93ef-3db89b9e0b15	running	\N	\N	\N	\N	2026-11-21 14:55:21.354889+00	\N	2026-11-21 14:55:21.641418+00	fa4ce321-63e3-4c8c-a0e6-fd704547db54	2026-11-21 14:55:21.341799+00
-28	alice	16386	unfolded	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	797	2026-11-21 14:55:21.848594+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	104a26a3-af27-46eb-9430-1c3bb38aabbb	2026-11-21 14:55:21.848833+00
-29	alice	16386	cancelled	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	798	2026-11-21 14:55:21.856936+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	44e3a1df-5379-484d-82a3-5d10ac2a934c	2026-11-21 14:55:21.857143+00
+2	alice	16386	then	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	744	2026-11-21 16:25:09.994316+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:09.99933+00	\N	2026-11-21 16:25:10.393725+00	11b10b51-3410-4d76-b99a-909402a3004f	2026-11-21 16:25:09.994735+00
+3	alice	16386	statement	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	745	2026-11-21 16:25:10.020567+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.022665+00	\N	2026-11-21 16:25:10.393763+00	239c3d83-14a0-4f6c-b99d-e5aad0744dc4	2026-11-21 16:25:10.021069+00
+4	alice	16386	sleep	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SLEEP","query":"5"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	746	2026-11-21 16:25:10.027487+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.035343+00	\N	2026-11-21 16:25:10.393768+00	fd6c9fc8-ee00-4700-bd96-5c95d9daaf7b	2026-11-21 16:25:10.027862+00
+5	alice	16386	schedule	{"node_type":"THEN","left_node":{"node_type":"WAIT_SCHEDULE","query":"{\\"cron_expr\\":\\"* * * * *\\",\\"timezone\\":\\"UTC\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tick'"}}	\N	\N	\N	\N	747	2026-11-21 16:25:10.052016+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.065277+00	\N	2026-11-21 16:25:10.393771+00	93ac816b-1f59-497c-a001-fa64d47201c5	2026-11-21 16:25:10.052522+00
+6	alice	16386	buffered	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	748	2026-11-21 16:25:10.072571+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.074733+00	\N	2026-11-21 16:25:10.393774+00	226ed03d-51f0-4946-a7f7-bced6b2ad5d5	2026-11-21 16:25:10.072929+00
+7	alice	16386	stuffed	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}","result_name":"sent"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	749	2026-11-21 16:25:10.08742+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.092418+00	\N	2026-11-21 16:25:10.393777+00	8e3358a2-9842-472d-a975-6280dc301175	2026-11-21 16:25:10.08789+00
+8	alice	16386	named	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"select repeat('x', 2000) as long, 1 as n","result_name":"big"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / $big.n, length($big.long)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	750	2026-11-21 16:25:10.093987+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.095568+00	\N	2026-11-21 16:25:10.39378+00	1c9e84bf-edc6-4e50-9891-65d05ab3e7bf	2026-11-21 16:25:10.094251+00
+1	alice	16386	finished	select 'so it was' as it	\N	\N	\N	\N	743	2026-11-21 16:25:09.958155+00	alice	\N	\N	\N	\N	completed	\N	\N	{"rows":[{"it":"so it was"}],"row_count":1}	\N	2026-11-21 16:25:09.98127+00	2026-11-21 16:25:10.44556+00	2026-11-21 16:25:10.662877+00	d76fc05b-ba55-483a-b7bc-18c0a254ffa8	2026-11-21 16:25:09.969048+00
+9	alice	16386	if	{"node_type":"IF","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SQL","query":"select true"}}	\N	\N	\N	\N	751	2026-11-21 16:25:10.140552+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.143058+00	\N	2026-11-21 16:25:10.393783+00	340e610a-2248-46e8-8399-3267673baab5	2026-11-21 16:25:10.14096+00
+10	alice	16386	condition	{"node_type":"IF","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}}	\N	\N	\N	\N	753	2026-11-21 16:25:10.161939+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.1636+00	\N	2026-11-21 16:25:10.393789+00	14a6e293-ec96-4a2e-838e-371ca2670dc8	2026-11-21 16:25:10.162287+00
+11	alice	16386	join	{"node_type":"THEN","left_node":{"node_type":"JOIN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'left'"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'right'"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	754	2026-11-21 16:25:10.165188+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.173996+00	\N	2026-11-21 16:25:10.393793+00	b69b1a0c-e590-479c-80fb-ce4d7302cdf8	2026-11-21 16:25:10.172532+00
+12	alice	16386	race	{"node_type":"THEN","left_node":{"node_type":"RACE","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SLEEP","query":"86400"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	755	2026-11-21 16:25:10.176883+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.178183+00	\N	2026-11-21 16:25:10.393796+00	4500542b-912c-4350-a36a-300895083220	2026-11-21 16:25:10.177042+00
+13	alice	16386	map	{"node_type":"MAP","left_node":{"node_type":"SQL","query":"select g from generate_series(1, 3) as g"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'row'"}},"query":"{\\"max_parallel\\":2}"}	\N	\N	\N	\N	756	2026-11-21 16:25:10.186617+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.192739+00	\N	2026-11-21 16:25:10.393799+00	ee4532ff-4bbb-47ce-83f4-18eb4d0a896d	2026-11-21 16:25:10.186797+00
+14	alice	16386	loop	{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'body'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'body'"}}	\N	\N	\N	\N	757	2026-11-21 16:25:10.194455+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.195972+00	\N	2026-11-21 16:25:10.393802+00	d98ed338-6911-4c19-bd3c-cceaacd05096	2026-11-21 16:25:10.19463+00
+15	alice	16386	pause	{"node_type":"LOOP","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'again'"},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'again'"},"query":"{\\"every\\":5}"}	\N	\N	\N	\N	758	2026-11-21 16:25:10.200106+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.201592+00	\N	2026-11-21 16:25:10.393804+00	536bf02a-ee96-4e72-8b3c-792a49cce83b	2026-11-21 16:25:10.200273+00
+16	alice	16386	break	{"node_type":"THEN","left_node":{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"BREAK","query":"{\\"break_value\\":1}"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	759	2026-11-21 16:25:10.208325+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.210006+00	\N	2026-11-21 16:25:10.662921+00	7b2b33bc-a807-4fc1-8dcf-1252f1b72092	2026-11-21 16:25:10.208527+00
+17	alice	16386	retry	{"node_type":"RETRY","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tried'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / (count(*) - 1) from public.ledger where word = 'tried'"}},"query":"{\\"max_attempts\\":3,\\"initial\\":1,\\"backoff\\":2,\\"max_interval\\":300}"}	\N	\N	\N	\N	760	2026-11-21 16:25:10.216119+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.21824+00	\N	2026-11-21 16:25:10.662927+00	b682be3a-0993-4bad-818d-83e52766997a	2026-11-21 16:25:10.216318+00
+18	alice	16386	timeout	{"node_type":"TIMEOUT","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'in_time'"}},"query":"{\\"seconds\\":86400}"}	\N	\N	\N	\N	762	2026-11-21 16:25:10.219365+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.222513+00	\N	2026-11-21 16:25:10.662931+00	ec2177ca-b1ae-463e-ad3f-1454d661eeba	2026-11-21 16:25:10.21951+00
+19	alice	16386	catch	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	763	2026-11-21 16:25:10.226268+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.227746+00	\N	2026-11-21 16:25:10.662934+00	29919b29-0941-4a0a-8574-10ac5d0d7775	2026-11-21 16:25:10.226464+00
+20	alice	16386	handler	{"node_type":"CATCH","left_node":{"node_type":"SQL","query":"select 1/0"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}}	\N	\N	\N	\N	764	2026-11-21 16:25:10.231763+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.233349+00	\N	2026-11-21 16:25:10.662937+00	0a53658e-ffb0-4065-9bed-fc47ca929045	2026-11-21 16:25:10.231957+00
+21	alice	16386	owed	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	765	2026-11-21 16:25:10.237096+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.238598+00	\N	2026-11-21 16:25:10.66294+00	317ef887-26a9-4c14-8781-2016e8cd4773	2026-11-21 16:25:10.237271+00
+22	alice	16386	doing	{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	766	2026-11-21 16:25:10.239281+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.247384+00	\N	2026-11-21 16:25:10.662943+00	7def8c42-b5f1-4035-aea3-be203223c03d	2026-11-21 16:25:10.239419+00
+23	alice	16386	undoing	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	767	2026-11-21 16:25:10.254135+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.260354+00	\N	2026-11-21 16:25:10.662948+00	c0749f20-c1b6-4e38-9555-26f4421f6a04	2026-11-21 16:25:10.254364+00
+24	alice	16386	child	{"node_type":"THEN","left_node":{"node_type":"CALL_CHILD","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}},"query":"{\\"options\\":{\\"vars\\":{\\"of\\":\\"{sys_instance_id}\\"}}}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	768	2026-11-21 16:25:10.267682+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.270357+00	\N	2026-11-21 16:25:10.662951+00	90aa5927-a524-4e5b-95c1-7a843beae74d	2026-11-21 16:25:10.267883+00
+25	alice	16386	await	{"node_type":"THEN","left_node":{"node_type":"AWAIT_INSTANCE","query":"{\\"instance_id\\":\\"then\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	769	2026-11-21 16:25:10.28772+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.289102+00	\N	2026-11-21 16:25:10.662953+00	3c8052ee-0be7-49e3-be08-89aa295d42aa	2026-11-21 16:25:10.287919+00
+26	alice	16386	failing	{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}}	\N	\N	\N	\N	770	2026-11-21 16:25:10.290949+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.291904+00	\N	2026-11-21 16:25:10.662956+00	c05e9637-c996-4bc3-957a-8bd10014ff49	2026-11-21 16:25:10.291077+00
+27	alice	16386	~24/2	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}}	\N	\N	{"of": "child"}	\N	795	2026-11-21 16:25:10.272199+00	engine	24	2	child	90aa5927-a524-4e5b-95c1-7a843beae74d	pending	\N	\N	\N	\N	\N	\N	\N	2b9f993d-922c-4b7c-a267-bd27c93ea35b	2026-11-21 16:25:12.386897+00
+28	alice	16386	unfolded	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	798	2026-11-21 16:25:12.828656+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	85e86a3a-4ba9-4093-ba42-8ec9cc1ec52d	2026-11-21 16:25:12.828858+00
+29	alice	16386	cancelled	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	799	2026-11-21 16:25:12.840895+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	a324faca-70c0-4c3f-99b4-2e71c01ba6ce	2026-11-21 16:25:12.841077+00
 \.
 
 
@@ -8683,32 +8668,31 @@ COPY df.instances (key, submitted_by, submitter, id, graph, label, input, vars, 
 --
 
 COPY df.progress (submitted_by, instance_key, nodes, updated_at) FROM stdin;
-alice	5	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"sleeping","due_us":1795272960000000}]	2026-11-21 14:55:21.162575+00
-alice	6	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 14:55:21.162575+00
-alice	7	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 14:55:21.162575+00
-alice	10	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	11	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	12	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795359320925388},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	13	[{"node":1,"step":"1","state":"running","items":3,"begun":2},{"node":3,"step":"3.2","state":"running"},{"node":4,"step":"4.2","state":"waiting","signal":"gate"},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	14	[{"node":1,"step":"1","state":"running","iteration":1},{"node":2,"step":"2.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	15	[{"node":1,"step":"1","state":"sleeping","iteration":1,"due_us":1795272925941647}]	2026-11-21 14:55:21.52011+00
-alice	16	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","iteration":1},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	17	[{"node":1,"step":"1","state":"running","attempt":1},{"node":2,"step":"2.1","state":"running"},{"node":5,"step":"5.1","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	18	[{"node":1,"step":"1","state":"running","due_us":1795359320954609},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	19	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	20	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","attempt":1}]	2026-11-21 14:55:21.52011+00
-alice	21	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":7,"step":"7","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	22	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	23	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":6,"step":"6","state":"running","attempt":1}]	2026-11-21 14:55:21.52011+00
-alice	24	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","child":"~24/2"}]	2026-11-21 14:55:21.52011+00
-alice	25	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","instance":"then"}]	2026-11-21 14:55:21.52011+00
-alice	26	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	2	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	3	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"running","attempt":1}]	2026-11-21 14:55:21.52011+00
-alice	4	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795272926188340}]	2026-11-21 14:55:21.52011+00
-alice	8	[{"node":1,"step":"1","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	9	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	27	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","attempt":1}]	2026-11-21 14:55:21.757674+00
+alice	5	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"sleeping","due_us":1795278360000000}]	2026-11-21 16:25:10.457483+00
+alice	6	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 16:25:10.457483+00
+alice	7	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 16:25:10.457483+00
+alice	10	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.457483+00
+alice	12	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795364710178183},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
+alice	16	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","iteration":1},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
+alice	18	[{"node":1,"step":"1","state":"running","due_us":1795364710222513},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
+alice	19	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
+alice	20	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","attempt":1}]	2026-11-21 16:25:10.80058+00
+alice	22	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
+alice	24	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","child":"~24/2"}]	2026-11-21 16:25:10.80058+00
+alice	25	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","instance":"then"}]	2026-11-21 16:25:10.80058+00
+alice	26	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
+alice	2	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
+alice	3	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"running","attempt":1}]	2026-11-21 16:25:10.80058+00
+alice	4	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795278315476758}]	2026-11-21 16:25:10.80058+00
+alice	8	[{"node":1,"step":"1","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
+alice	11	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
+alice	15	[{"node":1,"step":"1","state":"sleeping","iteration":1,"due_us":1795278315201592}]	2026-11-21 16:25:11.384191+00
+alice	9	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
+alice	13	[{"node":1,"step":"1","state":"running","items":3,"begun":2},{"node":3,"step":"3.2","state":"running"},{"node":4,"step":"4.2","state":"waiting","signal":"gate"},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
+alice	17	[{"node":1,"step":"1","state":"running","attempt":1},{"node":2,"step":"2.1","state":"running"},{"node":5,"step":"5.1","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
+alice	14	[{"node":1,"step":"1","state":"running","iteration":1},{"node":2,"step":"2.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
+alice	21	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":7,"step":"7","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
+alice	23	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":6,"step":"6","state":"running","attempt":1}]	2026-11-21 16:25:11.384191+00
 \.
 
 
@@ -8725,8 +8709,8 @@ COPY df.releases (owner, instance_id, instance_key, reason, sent_by, folded, eve
 --
 
 COPY df.signals (owner, instance_id, instance_key, name, data, sent_by, folded, taken_by, event_id, recorded_at) FROM stdin;
-16386	buffered	6	gate	{}	16386	t	\N	8a63264b-e73d-4c10-98d3-22e98d8910f2	2026-11-21 14:55:20.984518+00
-16386	stuffed	7	gate	{"long": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}	16386	t	\N	6e34241f-8d39-4f26-a411-dc98c562dd8b	2026-11-21 14:55:20.987634+00
+16386	buffered	6	gate	{}	16386	t	\N	a712d857-d026-4697-ae27-f71401bebf22	2026-11-21 16:25:10.304891+00
+16386	stuffed	7	gate	{"long": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}	16386	t	\N	6c93d4d7-70a6-4afa-bd6c-f441874fb90d	2026-11-21 16:25:10.308155+00
 \.
 
 
@@ -8735,32 +8719,31 @@ COPY df.signals (owner, instance_id, instance_key, name, data, sent_by, folded, 
 --
 
 COPY df.states (instance_key, version, state, wake_at) FROM stdin;
-5	1	{"scopes":[[0,{}]],"state":[1,1795272920882341,1795272920882341,{"f":["then",1,[],0,{"f":["schedule",2,[],{"n":1},1795272960000000,"* * * * *","UTC","16a9a29a-f3e6-4a2a-b597-51847cdd2252"]}]},null,[],[],[],[],null,[],[],[],[]]}	2026-11-21 14:56:00+00
-10	1	{"scopes":[[0,{}]],"state":[1,1795272920917618,1795272920917618,{"f":["if",1,[],true,4,{"f":["signal",4,[],{"n":1},"gate",null,"04cff992-530f-4584-8a09-808144c87a7e"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-12	1	{"scopes":[[0,{}]],"state":[1,1795272920925388,1795272920925388,{"f":["then",1,[],0,{"f":["race",2,[],[{"f":["signal",3,[],{"n":1},"gate",null,"0be4745e-3ba4-46ed-8e90-ea1e0f0572ec"]},{"f":["sleep",4,[],{"n":1},1795272920925388,1795359320925388,"0be4745e-3ba4-46ed-8e90-ea1e0f0572ec"]}],[3,4]]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 14:55:20.925388+00
-6	1	{"scopes":[[0,{}]],"state":[2,1795272920986327,1795272920887195,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"cd6ceb0d-9b10-42f8-a9e4-439ecaa4220b",1,null]}]},null,[["8a63264b-e73d-4c10-98d3-22e98d8910f2",1795272920986327,"gate","{}"]],[],[],[],null,[],[],[],[]]}	\N
-7	1	{"scopes":[[0,{}]],"state":[2,1795272920988669,1795272920897322,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"6c049064-8a34-4f5c-ba75-164243b40897",1,null]}]},null,[["6e34241f-8d39-4f26-a411-dc98c562dd8b",1795272920988669,"gate",null]],[],[],[],null,[],[],[],[]]}	\N
-2	1	{"scopes":[[0,{}]],"state":[2,1795272921165499,1795272920831159,{"f":["then",1,[],1,{"f":["signal",4,[],{"n":1},"gate",null,"5edc3782-873c-48eb-b3eb-fd3aff54fab1"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-3	1	{"scopes":[[0,{}]],"state":[2,1795272921181118,1795272920838851,{"f":["then",1,[],1,{"f":["sql",4,[],{"n":1},"d975dbe0-49d6-44d8-9aad-20106d3e83bf",1,null]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-4	1	{"scopes":[[0,{}]],"state":[2,1795272921188340,1795272920847859,{"f":["then",1,[],1,{"f":["sleep",4,[],{"n":1},1795272921188340,1795272926188340,"d97cce02-d115-46b6-afbc-13775481d9cf"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-8	1	{"scopes":[[0,{"big":{"r":"4"}}]],"state":[2,1795272921242531,1795272920904369,{"f":["then",1,[],1,{"f":["signal",5,[],{"n":1},"gate",null,"89d99c1f-a77d-40f7-a815-2e192bbdadc5"]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-13	1	{"scopes":[[0,{}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":1}],\\"row_count\\":1}"}}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":2}],\\"row_count\\":1}"}}]],"state":[2,1795272921254069,1795272920929359,{"f":["map",1,[],{"n":1},null,{"v":"{\\"rows\\":[{\\"g\\":1},{\\"g\\":2},{\\"g\\":3}],\\"row_count\\":3}"},[{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":2},"gate",null,"e39a0fe6-eea1-4f4a-a2dd-d7d122058d7e"]}]},{"f":["then",3,[2],0,{"f":["signal",4,[2],{"n":3},"gate",null,"e39a0fe6-eea1-4f4a-a2dd-d7d122058d7e"]}]},null],2,2,false]},null,[],[["4.1",4,[1],"gate"],["4.2",4,[2],"gate"]],[],[],null,[],[],[],[]]}	infinity
-9	1	{"scopes":[[0,{}]],"state":[2,1795272921263438,1795272920909678,{"f":["if",1,[],false,2,{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"68867537-f31f-4674-a3ca-db385b057ccf"]}]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-11	1	{"scopes":[[0,{}],[1,{}],[1,{}]],"state":[2,1795272921265823,1795272920922533,{"f":["then",1,[],0,{"f":["join",2,[],{"n":1},[{"d":[{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":2}]},{"f":["then",4,[],0,{"f":["signal",5,[],{"n":3},"gate",null,"dbf63828-81fb-4339-bb5c-259212a40546"]}]}],[3,4],1]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-14	1	{"scopes":[[0,{}]],"state":[2,1795272921296530,1795272920934146,{"f":["loop",1,[],1,1795272920934146,1,true,"body",{"f":["then",2,[1],1,{"f":["signal",4,[1],{"n":1},"gate",null,"1f658c5c-fd46-44cb-99a9-f4dff831f897"]}]},{"v":"null"},{"n":1},0,""]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
-16	1	{"scopes":[[0,{}]],"state":[1,1795272920946506,1795272920946506,{"f":["then",1,[],0,{"f":["loop",2,[],1,1795272920946506,1,true,"body",{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":1},"gate",null,"6260107f-9ab5-4372-8e0c-da09f1d2c2fd"]}]},{"v":"null"},{"n":1},0,""]}]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
-18	1	{"scopes":[[0,{}]],"state":[1,1795272920954609,1795272920954609,{"f":["timeout",1,[],{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"85ef78d3-7305-47a4-827c-a4637c517654"]}]},1795359320954609,"85ef78d3-7305-47a4-827c-a4637c517654"]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 14:55:20.954609+00
-19	1	{"scopes":[[0,{}]],"state":[1,1795272920956506,1795272920956506,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"0ea0df6f-0394-48f3-9a24-87fd654ea7ae"]}]},null,null]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-22	1	{"scopes":[[0,{}]],"state":[1,1795272920964433,1795272920964433,{"f":["then",1,[],0,{"f":["undo",2,[],{"f":["then",3,[],0,{"f":["signal",4,[],{"n":1},"gate",null,"2523d7e9-6059-4fa7-bb72-5fe178cd8db4"]}]}]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-24	1	{"scopes":[[0,{}]],"state":[1,1795272920976310,1795272920976310,{"f":["then",1,[],0,{"f":["child",2,[],{"n":1},null,false,false,"d4213ab2-6d88-4947-93ef-3db89b9e0b15"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-25	1	{"scopes":[[0,{}]],"state":[1,1795272920980424,1795272920980424,{"f":["then",1,[],0,{"f":["await",2,[],{"n":1},"then",null,"4d106f2f-aa92-43d5-95d8-13f675fa5392"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-26	1	{"scopes":[[0,{}]],"state":[1,1795272920983398,1795272920983398,{"f":["then",1,[],0,{"f":["signal",2,[],{"n":1},"gate",null,"3db3226a-ea30-4fb3-900e-7c1ca18ad7c1"]}]},null,[],[["2",2,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-15	1	{"scopes":[[0,{}]],"state":[3,1795272921270592,1795272920941647,{"f":["loop",1,[],1,1795272920941647,1,false,"pausing",null,{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":1},1795272925941647,"989ace36-ca28-4f87-aa13-7318b5edd104"]},null,[],[],[],[],null,[],[],[],[]]}	\N
-17	1	{"scopes":[[0,{}]],"state":[2,1795272921278553,1795272920951566,{"f":["retry",1,[],{"n":1},1,"trying",{"f":["then",2,[1],1,{"f":["signal",5,[1],{"n":1},"gate",null,"dffda519-7d55-4036-8974-787571096c53"]}]},null,0,""]},null,[],[["5.1",5,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
-21	1	{"scopes":[[0,{}]],"state":[2,1795272921301219,1795272920961954,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],1,{"f":["signal",7,[],{"n":1},"gate",null,"8aa0bdbb-9f6d-4591-9312-51ab9c9a5de2"]}]},null,null]},null,[],[["7",7,[],"gate"]],[],[],null,[[4,[],{"n":1}]],[],[],[]]}	infinity
-20	1	{"scopes":[[0,{}],[1,{"error":{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}}]],"state":[2,1795272921562195,1795272920959160,{"f":["catch",1,[],{"n":1},"handling",{"f":["then",3,[],0,{"f":["signal",4,[],{"n":2},"gate",null,"098db62b-645b-42b6-885d-c32a638eedfe"]}]},{"x":["division by zero","22012",2,"2",1,{}]},{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-23	1	{"scopes":[[0,{}],[1,{"error":{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 6, \\"step\\": \\"6\\", \\"attempt\\": 1}"}}]],"state":[3,1795272921601290,1795272920966596,{"f":["catch",1,[],{"n":1},"settling",null,{"x":["division by zero","22012",6,"6",1,{}]},null]},null,[],[],[],[],null,[],[],[[[2,6,[]],["division by zero","22012",6,"6",1,{}],[1,[]],[],[3,[],{"n":1}],{"f":["sql",5,[],{"n":2},"02a05e3d-fa2a-4b90-bfe7-db238407a15d",1,null]},[]]],[]]}	\N
-27	1	{"scopes":[[0,{}]],"state":[1,1795272921354889,1795272921354889,{"f":["then",1,[],0,{"f":["sql",2,[],{"n":1},"fa4ce321-63e3-4c8c-a0e6-fd704547db54",1,null]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+5	1	{"scopes":[[0,{}]],"state":[1,1795278310065277,1795278310065277,{"f":["then",1,[],0,{"f":["schedule",2,[],{"n":1},1795278360000000,"* * * * *","UTC","93ac816b-1f59-497c-a001-fa64d47201c5"]}]},null,[],[],[],[],null,[],[],[],[]]}	2026-11-21 16:26:00+00
+10	1	{"scopes":[[0,{}]],"state":[1,1795278310163600,1795278310163600,{"f":["if",1,[],true,4,{"f":["signal",4,[],{"n":1},"gate",null,"14a6e293-ec96-4a2e-838e-371ca2670dc8"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+12	1	{"scopes":[[0,{}]],"state":[1,1795278310178183,1795278310178183,{"f":["then",1,[],0,{"f":["race",2,[],[{"f":["signal",3,[],{"n":1},"gate",null,"4500542b-912c-4350-a36a-300895083220"]},{"f":["sleep",4,[],{"n":1},1795278310178183,1795364710178183,"4500542b-912c-4350-a36a-300895083220"]}],[3,4]]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 16:25:10.178183+00
+6	1	{"scopes":[[0,{}]],"state":[2,1795278310306117,1795278310074733,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"226ed03d-51f0-4946-a7f7-bced6b2ad5d5",1,null]}]},null,[["a712d857-d026-4697-ae27-f71401bebf22",1795278310306117,"gate","{}"]],[],[],[],null,[],[],[],[]]}	\N
+7	1	{"scopes":[[0,{}]],"state":[2,1795278310308654,1795278310092418,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"8e3358a2-9842-472d-a975-6280dc301175",1,null]}]},null,[["6c93d4d7-70a6-4afa-bd6c-f441874fb90d",1795278310308654,"gate",null]],[],[],[],null,[],[],[],[]]}	\N
+2	1	{"scopes":[[0,{}]],"state":[2,1795278310457013,1795278309999330,{"f":["then",1,[],1,{"f":["signal",4,[],{"n":1},"gate",null,"8eab8d2a-5157-4d72-818f-354a7aef0040"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+3	1	{"scopes":[[0,{}]],"state":[2,1795278310464594,1795278310022665,{"f":["then",1,[],1,{"f":["sql",4,[],{"n":1},"4b28ef46-6cf2-47af-bbdf-2ffb59f3b97d",1,null]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+4	1	{"scopes":[[0,{}]],"state":[2,1795278310476758,1795278310035343,{"f":["then",1,[],1,{"f":["sleep",4,[],{"n":1},1795278310476758,1795278315476758,"15946b15-6d99-489e-aef5-16dc5d594fd5"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+8	1	{"scopes":[[0,{"big":{"r":"4"}}]],"state":[2,1795278310797033,1795278310095568,{"f":["then",1,[],1,{"f":["signal",5,[],{"n":1},"gate",null,"57dd49f1-b164-4ea0-ace7-1cf364070d1b"]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+11	1	{"scopes":[[0,{}],[1,{}],[1,{}]],"state":[2,1795278310807772,1795278310173996,{"f":["then",1,[],0,{"f":["join",2,[],{"n":1},[{"d":[{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":2}]},{"f":["then",4,[],0,{"f":["signal",5,[],{"n":3},"gate",null,"b69b1a0c-e590-479c-80fb-ce4d7302cdf8"]}]}],[3,4],1]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+9	1	{"scopes":[[0,{}]],"state":[2,1795278310811869,1795278310143058,{"f":["if",1,[],false,2,{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"3b865739-bc12-45a8-97e1-437b5fada887"]}]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+13	1	{"scopes":[[0,{}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":1}],\\"row_count\\":1}"}}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":2}],\\"row_count\\":1}"}}]],"state":[2,1795278310819255,1795278310192739,{"f":["map",1,[],{"n":1},null,{"v":"{\\"rows\\":[{\\"g\\":1},{\\"g\\":2},{\\"g\\":3}],\\"row_count\\":3}"},[{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":2},"gate",null,"321bf9d5-5f80-4292-942e-9f745f0c048b"]}]},{"f":["then",3,[2],0,{"f":["signal",4,[2],{"n":3},"gate",null,"321bf9d5-5f80-4292-942e-9f745f0c048b"]}]},null],2,2,false]},null,[],[["4.1",4,[1],"gate"],["4.2",4,[2],"gate"]],[],[],null,[],[],[],[]]}	infinity
+14	1	{"scopes":[[0,{}]],"state":[2,1795278310830126,1795278310195972,{"f":["loop",1,[],1,1795278310195972,1,true,"body",{"f":["then",2,[1],1,{"f":["signal",4,[1],{"n":1},"gate",null,"c38fd4c3-798e-4ee9-af0b-8d4889b94568"]}]},{"v":"null"},{"n":1},0,""]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
+16	1	{"scopes":[[0,{}]],"state":[1,1795278310210006,1795278310210006,{"f":["then",1,[],0,{"f":["loop",2,[],1,1795278310210006,1,true,"body",{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":1},"gate",null,"7b2b33bc-a807-4fc1-8dcf-1252f1b72092"]}]},{"v":"null"},{"n":1},0,""]}]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
+18	1	{"scopes":[[0,{}]],"state":[1,1795278310222513,1795278310222513,{"f":["timeout",1,[],{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"ec2177ca-b1ae-463e-ad3f-1454d661eeba"]}]},1795364710222513,"ec2177ca-b1ae-463e-ad3f-1454d661eeba"]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 16:25:10.222513+00
+19	1	{"scopes":[[0,{}]],"state":[1,1795278310227746,1795278310227746,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"29919b29-0941-4a0a-8574-10ac5d0d7775"]}]},null,null]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+22	1	{"scopes":[[0,{}]],"state":[1,1795278310247384,1795278310247384,{"f":["then",1,[],0,{"f":["undo",2,[],{"f":["then",3,[],0,{"f":["signal",4,[],{"n":1},"gate",null,"7def8c42-b5f1-4035-aea3-be203223c03d"]}]}]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+24	1	{"scopes":[[0,{}]],"state":[1,1795278310270357,1795278310270357,{"f":["then",1,[],0,{"f":["child",2,[],{"n":1},null,false,false,"90aa5927-a524-4e5b-95c1-7a843beae74d"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+25	1	{"scopes":[[0,{}]],"state":[1,1795278310289102,1795278310289102,{"f":["then",1,[],0,{"f":["await",2,[],{"n":1},"then",null,"3c8052ee-0be7-49e3-be08-89aa295d42aa"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+26	1	{"scopes":[[0,{}]],"state":[1,1795278310291904,1795278310291904,{"f":["then",1,[],0,{"f":["signal",2,[],{"n":1},"gate",null,"c05e9637-c996-4bc3-957a-8bd10014ff49"]}]},null,[],[["2",2,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+15	1	{"scopes":[[0,{}]],"state":[3,1795278310823491,1795278310201592,{"f":["loop",1,[],1,1795278310201592,1,false,"pausing",null,{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":1},1795278315201592,"965f91b5-172f-454c-b6af-14d7f540c1ad"]},null,[],[],[],[],null,[],[],[],[]]}	\N
+17	1	{"scopes":[[0,{}]],"state":[2,1795278310824438,1795278310218240,{"f":["retry",1,[],{"n":1},1,"trying",{"f":["then",2,[1],1,{"f":["signal",5,[1],{"n":1},"gate",null,"c7353771-c6c4-47ab-994e-3437bfdc2d68"]}]},null,0,""]},null,[],[["5.1",5,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
+21	1	{"scopes":[[0,{}]],"state":[2,1795278310832752,1795278310238598,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],1,{"f":["signal",7,[],{"n":1},"gate",null,"8a43143d-46f7-48a2-93ba-8c137df17e48"]}]},null,null]},null,[],[["7",7,[],"gate"]],[],[],null,[[4,[],{"n":1}]],[],[],[]]}	infinity
+23	1	{"scopes":[[0,{}]],"state":[2,1795278310836859,1795278310260354,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],1,{"f":["sql",6,[],{"n":1},"7314bc78-1d82-4950-aac8-496532e635fa",1,null]}]},null,null]},null,[],[],[],[],null,[[3,[],{"n":1}]],[],[],[]]}	\N
+20	1	{"scopes":[[0,{}],[1,{"error":{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}}]],"state":[2,1795278312565975,1795278310233349,{"f":["catch",1,[],{"n":1},"handling",{"f":["then",3,[],0,{"f":["signal",4,[],{"n":2},"gate",null,"68e70c11-72e0-40f7-ac89-78c821d2a9b0"]}]},{"x":["division by zero","22012",2,"2",1,{}]},{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
 \.
 
 
@@ -8777,7 +8760,6 @@ COPY df.vars (owner, name, value) FROM stdin;
 --
 
 COPY df.waits (instance_key, owner, waiter_key, waiter_step, cause, folded, event_id, recorded_at) FROM stdin;
-2	16386	25	2	4d106f2f-aa92-43d5-95d8-13f675fa5392	t	1006293c-1259-451c-8110-da0bf2358d46	2026-11-21 14:55:21.372592+00
 \.
 
 
@@ -8792,14 +8774,12 @@ sleep	one
 join	left
 loop	body
 pause	again
-owed	pay
 retry	tried
+owed	pay
 undoing	pay
-statement	slow
 stuffed	slow
-undoing	slow
-child	slow
 buffered	slow
+statement	slow
 \.
 
 
@@ -8815,6 +8795,7 @@ SELECT pg_catalog.setval('df.instance_keys', 29, true);
 --
 
 
+insert into df.epoch (epoch) values (1);
 --
 -- PostgreSQL database dump
 --
