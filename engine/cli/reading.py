@@ -1,0 +1,63 @@
+"""`walflow explain` and `walflow history`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from engine.cli import output, views
+from engine.cli.graphs import graph_of, text_of
+from engine.cli.instances import find, history, tree
+from engine.cli.options import AsJson, Id, Owner, known_ids, with_dsn
+from engine.cli.session import Session
+from engine.errors import ConfigError
+
+EXPLAIN_EXAMPLE = "Example: walflow explain order-1001; before a start: walflow explain --file order.sql"
+HISTORY_EXAMPLE = "Example: walflow history order-1001 --json"
+AN_ID = re.compile(r"[~A-Za-z0-9][A-Za-z0-9._:/-]{0,199}")
+
+
+@with_dsn
+def explain(
+    session: Session,
+    id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="The instance; or a graph.", autocompletion=known_ids)
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", "-f", metavar="FILE|-", help="A workflow as for walflow start; it is not run."),
+    ] = None,
+    owner: Owner = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a workflow as a tree; of one that was started, with how far each step has come."""
+    if (id is None) == (file is None):
+        raise ConfigError("walflow explain needs either an instance's ID or --file", EXPLAIN_EXAMPLE)
+    if id is not None and AN_ID.fullmatch(id):
+        with session.reading() as asked:
+            drawn = tree(asked, find(session, asked, id, owner))
+    else:
+        text = id if id is not None else text_of(file or "-")
+        with session.writing() as asked:  # the builders of an expression are the user's to choose
+            graph = graph_of(asked, text, file or "the argument")
+            [drawn] = asked.values("select df.explain(%(graph)s)", graph=graph)
+    out = output.stdout()
+    if as_json:
+        out.json({"id": id if file is None else None, "tree": drawn.splitlines()})
+    else:
+        out.put(views.whole_tree(drawn))
+
+
+@with_dsn
+def history_command(session: Session, id: Id, owner: Owner = None, as_json: AsJson = False) -> None:
+    """Tell what happened in a workflow, in order, with the SQL as it really ran."""
+    with session.reading() as asked:
+        events = history(asked, find(session, asked, id, owner))
+    out = output.stdout()
+    if as_json:
+        out.json([{name: value for name, value in asdict(event).items() if name != "message"} for event in events])
+    else:
+        out.put(views.told(events, views.Style(plain=not out.is_terminal, me=session.role)))

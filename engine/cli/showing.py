@@ -1,0 +1,127 @@
+"""`walflow show`: one workflow as it stands, or followed to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Annotated
+
+import typer
+from rich.live import Live
+
+from engine.cli import output, terminal, views
+from engine.cli.instances import Details, Found, Waiting, details, find, history
+from engine.cli.options import AsJson, Id, Owner, with_dsn
+from engine.cli.output import Out
+from engine.cli.session import Session
+
+EXAMPLE = "Example: walflow show order-1001 --watch"
+PAUSE_SECONDS = 0.25
+REST = 3
+"""Times as long as a question took is waited before the next: a large graph takes the server a while to look through."""
+BELOW = 1
+"""Lines of a terminal that stay free under a live picture."""
+
+Look = Callable[[], tuple[Details, list[Waiting]]]
+
+
+@with_dsn
+def show(
+    session: Session,
+    id: Id,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it to its end; Ctrl-C stops looking.")] = False,
+    owner: Owner = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one workflow: how it stands, what it waits for, and its steps."""
+    with session.reading() as asked:
+        found = find(session, asked, id, owner)
+    show_found(session, found, watch=watch, as_json=as_json)
+
+
+def show_found(session: Session, found: Found, *, watch: bool, as_json: bool) -> None:
+    """The same of an instance that is known."""
+
+    def look() -> tuple[Details, list[Waiting]]:
+        with session.reading() as asked:
+            return details(asked, found)
+
+    out = output.stdout()
+    style = views.Style(plain=not out.is_terminal, me=session.role)
+    with terminal.stopped_quietly():
+        if as_json:
+            _for_programs(out, look, watch=watch)
+        elif not watch:
+            out.put(views.shown(*look(), style))
+        elif out.live:
+            _live(out, look, style)
+        else:
+            _events(out, session, found, look, style)
+
+
+def _live(out: Out, look: Look, style: views.Style) -> None:
+    """One picture over the other, and the whole of the last."""
+    with Live(console=out, auto_refresh=False, transient=True) as live:
+
+        def draw() -> bool:
+            instance, waiting = look()
+            live.update(views.shown(instance, waiting, style, height=out.height - BELOW), refresh=True)
+            return instance.final
+
+        _until(draw)
+    out.put(views.shown(*look(), style))
+
+
+def _events(out: Out, session: Session, found: Found, look: Look, style: views.Style) -> None:
+    """Where nothing can be drawn over: a line for each thing as it happens."""
+    seen: set[tuple[object, ...]] = set()
+
+    def follow() -> bool:
+        instance, _ = look()
+        with session.reading() as asked:
+            events = history(asked, found)
+        new = [event for event in events if (event.event, event.step, event.attempt, event.at) not in seen]
+        seen.update((event.event, event.step, event.attempt, event.at) for event in new)
+        if new:
+            out.put(views.told(new, replace(style, plain=True), headers=False))
+            out.file.flush()
+        return instance.final
+
+    _until(follow)
+
+
+def _for_programs(out: Out, look: Look, *, watch: bool) -> None:
+    """One object; when watching, one a line whenever something changed."""
+    last = None
+
+    def tell() -> bool:
+        nonlocal last
+        instance, waiting = look()
+        now = (instance.status, instance.quarantined, instance.tree, [(wait.step, wait.state) for wait in waiting])
+        if now != last:
+            out.out(output.as_json(as_object(instance, waiting)), highlight=False)
+            out.file.flush()
+        last = now
+        return instance.final
+
+    if watch:
+        _until(tell)
+    else:
+        out.json(as_object(*look()))
+
+
+def as_object(instance: Details, waiting: list[Waiting]) -> dict[str, object]:
+    """What programs get of one instance."""
+    fields = asdict(instance)
+    for name in ("now", "message"):
+        del fields[name]
+    return {**fields, "waiting": [asdict(wait) for wait in waiting]}
+
+
+def _until(done: Callable[[], bool]) -> None:
+    while True:
+        began = time.monotonic()
+        if done():
+            return
+        time.sleep(max(PAUSE_SECONDS, REST * (time.monotonic() - began)))
