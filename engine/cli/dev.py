@@ -33,7 +33,10 @@ def dev(
         int | None, typer.Option("--postgres", help="PostgreSQL's major version: 16 or 18.", show_default="18")
     ] = None,
 ) -> None:
-    """Start an embedded PostgreSQL with schema df and an engine, and stop both at Ctrl-C."""
+    """Try it: an embedded PostgreSQL with an engine.
+
+    With schema df and an ordinary role. Ctrl-C stops both.
+    """
     from engine.dev import prepare, version_for
 
     version = version_for(data, postgres)

@@ -47,7 +47,10 @@ def doctor(
         typer.Option("--admin-dsn", metavar="DSN", help="With --fix: who repairs what the engine's role may not."),
     ] = None,
 ) -> None:
-    """Look at every condition that the engine needs; exit 3 if one is not met."""
+    """Look at every condition that the engine needs.
+
+    Exit 3 if one is not met. With --fix, repair what a statement can repair.
+    """
     forget_password()
     allowed = _consent(fix=fix, yes=yes, as_json=as_json, admin_dsn=admin_dsn)
     findings = asyncio.run(diagnose(loaded.settings))

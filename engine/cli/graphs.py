@@ -26,21 +26,27 @@ EXPRESSION = re.compile(r"""\(*\s*(?:[eE]?'|\$[A-Za-z_]*\$|@>|"?df"?\s*\.)""")
 
 def text_of(file: str) -> str:
     """A file's text, or standard input's for `-`. Raises ConfigError."""
+    name = name_of(file)
     try:
         raw = sys.stdin.buffer.read(LARGEST_BYTES + 1) if file == "-" else Path(file).read_bytes()
         text = raw.decode()
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else f"it is not UTF-8 ({error.reason})"
         raise ConfigError(
-            f"{file}: cannot be read: {what}", "Name a file with a workflow, or - for standard input."
+            f"{name}: cannot be read: {what}", "Name a file with a workflow, or - for standard input."
         ) from None
     if len(raw) > LARGEST_BYTES:
-        raise ConfigError(f"{file}: more than {LARGEST_BYTES} bytes", "A graph may have 16 MB.")
+        raise ConfigError(f"{name}: more than {LARGEST_BYTES} bytes", "A graph may have 16 MB.")
     if not text.strip():
         raise ConfigError(
-            f"{file}: there is nothing in it", "Write a graph, an expression such as 'select 1' ~> 'select 2', or SQL."
+            f"{name}: there is nothing in it", "Write a graph, an expression such as 'select 1' ~> 'select 2', or SQL."
         )
     return text
+
+
+def name_of(file: str) -> str:
+    """A file for people."""
+    return "standard input" if file == "-" else file
 
 
 def is_expression(text: str) -> bool:

@@ -30,7 +30,9 @@ def list_command(
             "--status", "-s", metavar="STATUS", help=f"Only these: {', '.join(STATUSES)}.", autocompletion=_statuses
         ),
     ] = None,
-    label: Annotated[str | None, typer.Option("--label", "-l", help="Only those with this label.")] = None,
+    label: Annotated[
+        str | None, typer.Option("--label", "-l", metavar="LABEL", help="Only those with this label.")
+    ] = None,
     owner: Annotated[str | None, typer.Option("--owner", metavar="ROLE", help="Only this role's.")] = None,
     older_than: Annotated[
         str | None, typer.Option("--older-than", metavar="AGE", help="Started longer ago than this: 30m, 2h, 7d.")
@@ -39,10 +41,15 @@ def list_command(
         str | None, typer.Option("--newer-than", metavar="AGE", help="Started since: 30m, 2h, 7d ago.")
     ] = None,
     quarantined: Annotated[bool, typer.Option("--quarantined", help="Only those that were set aside.")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many at most.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, max=100_000, help="How many at most.")
+    ] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List workflows, the newest first: those of every role whose rights you have."""
+    """List workflows, the newest first.
+
+    Those of every role whose rights you have.
+    """
     wanted = Filter(
         statuses=_chosen(status or []),
         label=label,

@@ -46,7 +46,10 @@ def migrate_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
 ) -> None:
-    """Install or upgrade schema df and the publication. Safe to run again, and from several places at once."""
+    """Install or upgrade schema df and the publication.
+
+    Safe to run again, and from several places at once.
+    """
     dsn = loaded.settings.dsn
     with _progress(dsn) as tell:
         report = migrate(dsn, dry_run=dry_run, operators=operators, tell=tell)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from engine.cli import output, views
-from engine.cli.graphs import graph_of, text_of
+from engine.cli.graphs import graph_of, name_of, text_of
 from engine.cli.instances import find, history, tree
 from engine.cli.options import AsJson, Id, Owner, known_ids, with_dsn
 from engine.cli.session import Session
@@ -33,7 +33,10 @@ def explain(
     owner: Owner = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a workflow as a tree; of one that was started, with how far each step has come."""
+    """Draw a workflow as a tree, with how far it has come.
+
+    With --file, a workflow that was not started yet: what could not run is refused, and nothing is run.
+    """
     if (id is None) == (file is None):
         raise ConfigError("walflow explain needs either an instance's ID or --file", EXPLAIN_EXAMPLE)
     if id is not None and AN_ID.fullmatch(id):
@@ -42,7 +45,7 @@ def explain(
     else:
         text = id if id is not None else text_of(file or "-")
         with session.writing() as asked:  # the builders of an expression are the user's to choose
-            graph = graph_of(asked, text, file or "the argument")
+            graph = graph_of(asked, text, name_of(file) if file is not None else "the argument")
             [drawn] = asked.values("select df.explain(%(graph)s)", graph=graph)
     out = output.stdout()
     if as_json:
@@ -53,7 +56,10 @@ def explain(
 
 @with_dsn
 def history_command(session: Session, id: Id, owner: Owner = None, as_json: AsJson = False) -> None:
-    """Tell what happened in a workflow, in order, with the SQL as it really ran."""
+    """Tell what happened in a workflow, step by step.
+
+    With the SQL as it really ran, in the order in which it was recorded.
+    """
     with session.reading() as asked:
         events = history(asked, find(session, asked, id, owner))
     out = output.stdout()

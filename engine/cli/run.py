@@ -21,7 +21,10 @@ def run(
         bool, typer.Option("--show-settings", help="Print all settings with where each came from, and stop.")
     ] = False,
 ) -> None:
-    """Run the engine: as leader, or as hot standby while another one holds the slot."""
+    """Run the engine.
+
+    As leader, or as hot standby while another one holds the slot.
+    """
     if show_settings:
         _print_settings(loaded)
         return

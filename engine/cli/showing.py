@@ -34,7 +34,7 @@ def show(
     owner: Owner = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one workflow: how it stands, what it waits for, and its steps."""
+    """Show one workflow and how it stands, once or live."""
     with session.reading() as asked:
         found = find(session, asked, id, owner)
     show_found(session, found, watch=watch, as_json=as_json)

@@ -8,14 +8,14 @@ import psycopg
 import typer
 
 from engine.cli import output
-from engine.cli.graphs import graph_of, text_of
+from engine.cli.graphs import graph_of, name_of, text_of
 from engine.cli.instances import find
 from engine.cli.options import AsJson, with_dsn
 from engine.cli.session import Asked, Session
 from engine.cli.showing import show_found
 from engine.errors import ConfigError
 
-EXAMPLE = "Example: walflow start order.sql --id order-1001 --label order --input '{\"order\": 1001}' --watch"
+EXAMPLE = "Example: walflow start order.sql --id order-1001 --label order --watch"
 
 
 @with_dsn
@@ -29,17 +29,20 @@ def start(
         ),
     ],
     id: Annotated[
-        str | None, typer.Option("--id", help="Its id: started at most once.", show_default="a new one")
+        str | None, typer.Option("--id", metavar="ID", help="Its id: started at most once.", show_default="a new one")
     ] = None,
-    label: Annotated[str | None, typer.Option("--label", "-l", help="Its label.")] = None,
+    label: Annotated[str | None, typer.Option("--label", "-l", metavar="LABEL", help="Its label.")] = None,
     input: Annotated[str | None, typer.Option("--input", metavar="JSON", help="Its input, $input in steps.")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it to its end.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start a workflow as the role that is logged in, and print its id."""
+    """Start a workflow, and print its id.
+
+    Its steps run as the role that starts it.
+    """
     text = text_of(file)
     with session.writing() as asked:
-        graph = graph_of(asked, text, file)
+        graph = graph_of(asked, text, name_of(file))
         began, started_id = _insert(asked, graph, id, label, input)
         if not began:
             existing = find(session, asked, started_id, None)

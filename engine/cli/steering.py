@@ -63,11 +63,16 @@ def _json(asked: Asked, text: str) -> Raw:
 def cancel(
     session: Session,
     id: Id,
-    reason: Annotated[str, typer.Option("--reason", help="Kept with the workflow.")] = "Cancelled by user",
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Kept with the workflow.")
+    ] = "Cancelled by user",
     owner: Owner = None,
     as_json: AsJson = False,
 ) -> None:
-    """Cancel a workflow: what it is doing is rolled back, and what it owes is undone."""
+    """Cancel a workflow.
+
+    What it is doing is rolled back, and what it owes is undone, before it is cancelled.
+    """
     with session.writing() as asked:
         found = find(session, asked, id, owner)
         ended = found.status in FINAL
@@ -84,11 +89,16 @@ def cancel(
 def retry(
     session: Session,
     id: Id,
-    reason: Annotated[str, typer.Option("--reason", help="Kept with the workflow.")] = "Released by user",
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Kept with the workflow.")
+    ] = "Released by user",
     owner: Owner = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a quarantined workflow go on: what was set aside is tried again."""
+    """Let a quarantined workflow go on.
+
+    What could not be folded is tried again, once what kept it from that is repaired.
+    """
     with session.writing() as asked:
         found = find(session, asked, id, owner)
         if found.status in FINAL:

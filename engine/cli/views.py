@@ -244,7 +244,7 @@ def _account(event: Event, style: Style) -> Text:
         return Text("  ".join(one_line(part) for part, _ in parts))
     text = Text()
     for part, colour in parts:
-        text.append(f"{' ' if text else ''}{shortened(part, 120)}", colour)
+        text.append(f"{' ' if text else ''}{shortened(part, 100)}", colour)
     return text
 
 

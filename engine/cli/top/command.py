@@ -44,7 +44,11 @@ def top(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show live what the engine does: throughput, latency, lag, what waits longest, what fails. q or Ctrl-C ends it."""
+    """Show live what the engine does.
+
+    Throughput, latency, lag, what waits longest and what fails. q or Ctrl-C ends it. Without an engine to ask, what the database
+    alone can tell.
+    """
     urls = [checked_url(text) for text in url or [HERE]]
     seconds = _seconds(interval)
     out = output.stdout()

@@ -147,7 +147,7 @@ def _figures(view: View) -> Iterable[Text]:
         "lag",
         _words(
             _worse(f"{size(figures.lag_bytes)}, {_seconds(figures.lag_seconds)}", (figures.lag_seconds or 0) > 1),
-            f"unconfirmed {size(figures.unconfirmed_bytes)}",
+            f"to confirm {size(figures.unconfirmed_bytes)}",
             f"checkpoint {_seconds(figures.checkpoint_seconds_p99)}",
             f"loop late {_seconds(figures.loop_late_seconds_p99)}",
         ),
@@ -165,8 +165,8 @@ def _slot_line(database: Database) -> Text:
 def _slot(slot: Slot) -> Text:
     return _words(
         Text(slot.slot_name),
-        Text("read by an engine", style="green") if slot.active else Text("nobody reads it", style="bold red"),
-        f"{size(slot.lag_bytes)} to confirm",
+        Text("active", style="green") if slot.active else Text("nobody reads it", style="bold red"),
+        f"{size(slot.lag_bytes)} unconfirmed",
         f"retains {size(slot.retained_bytes)}",
         Text(slot.wal_status or UNKNOWN, style="" if slot.wal_status in GOOD_WAL else "bold red"),
     )

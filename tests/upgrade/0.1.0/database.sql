@@ -1449,6 +1449,36 @@ COMMENT ON FUNCTION df.draw(p_graph text, p_markers text[]) IS 'api: a graph as 
 
 
 --
+-- Name: draw_instance(bigint); Type: FUNCTION; Schema: df; Owner: engine
+--
+
+CREATE FUNCTION df.draw_instance(p_key bigint) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET standard_conforming_strings TO 'on'
+    AS $$
+declare
+  v_markers text[];
+begin
+  select array_agg(case n.inferred when 'completed' then '✓' when 'failed' then '✗' when 'running' then '⏳'
+                                   when 'pending' then '○' else '⊘' end order by n.number)
+    into v_markers
+    from df.node_states(p_key) as n;
+  return df.draw((select i.graph from df.instances i where i.key = p_key), v_markers);
+end
+$$;
+
+
+ALTER FUNCTION df.draw_instance(p_key bigint) OWNER TO engine;
+
+--
+-- Name: FUNCTION draw_instance(p_key bigint); Type: COMMENT; Schema: df; Owner: engine
+--
+
+COMMENT ON FUNCTION df.draw_instance(p_key bigint) IS 'api: the instance of a key as a tree of lines, with how far it has come';
+
+
+--
 -- Name: explain(text); Type: FUNCTION; Schema: df; Owner: engine
 --
 
@@ -1458,8 +1488,7 @@ CREATE FUNCTION df.explain(input text) RETURNS text
     SET standard_conforming_strings TO 'on'
     AS $_$
 declare
-  v_key     bigint;
-  v_markers text[];
+  v_key bigint;
 begin
   perform df.not_null(input, 'explain', 'input');
   if octet_length(input) <= 200 and input ~ '^[~A-Za-z0-9][A-Za-z0-9._:/-]*$' then
@@ -1472,11 +1501,7 @@ begin
     perform df.validate_graph(input);
     return df.draw(input, null);
   end if;
-  select array_agg(case n.inferred when 'completed' then '✓' when 'failed' then '✗' when 'running' then '⏳'
-                                   when 'pending' then '○' else '⊘' end order by n.number)
-    into v_markers
-    from df.node_states(v_key) as n;
-  return df.draw((select i.graph from df.instances i where i.key = v_key), v_markers);
+  return df.draw_instance(v_key);
 end
 $_$;
 
@@ -1725,9 +1750,31 @@ CREATE FUNCTION df.history(id text) RETURNS TABLE(number bigint, at timestamp wi
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+begin
+  return query select * from df.history_of(df.require_key('history', history.id)) as h order by h.number;
+end
+$$;
+
+
+ALTER FUNCTION df.history(id text) OWNER TO engine;
+
+--
+-- Name: FUNCTION history(id text); Type: COMMENT; Schema: df; Owner: engine
+--
+
+COMMENT ON FUNCTION df.history(id text) IS 'api: what happened in an instance, in order';
+
+
+--
+-- Name: history_of(bigint); Type: FUNCTION; Schema: df; Owner: engine
+--
+
+CREATE FUNCTION df.history_of(p_key bigint) RETURNS TABLE(number bigint, at timestamp with time zone, event text, node_id integer, node_type text, step text, attempt integer, repetitions integer, query text, outcome text, result json, error json, started_at timestamp with time zone, duration_ms numeric, who text, note text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
 #variable_conflict use_column
 declare
-  v_key      bigint := df.require_key('history', history.id);
   v_instance record;
   v_command  record;
   g_kinds      text[];
@@ -1738,12 +1785,15 @@ begin
          i.session_role, i.parent_id, i.parent_key, i.created_at, i.started_at, i.finished_at
     into v_instance
     from df.instances i
-   where i.key = v_key;
+   where i.key = p_key;
+  if not found then
+    return;
+  end if;
   select g.kinds, g.queries, g.levels
     into g_kinds, g_queries, g_levels
     from df.number_nodes(v_instance.graph) as g;
   select c.reason, c.sent_by into v_command
-    from df.commands_to(v_key) as c
+    from df.commands_to(p_key) as c
    where c.kind = 'cancellation'
    order by c.at
    limit 1;
@@ -1767,7 +1817,7 @@ begin
              s.node, c.step, c.attempt, c.repetitions,
              coalesce(c.query, case when g_kinds[s.node] = 'SQL' then g_queries[s.node] end),
              c.outcome, c.result, c.error, c.started_at, null, c.note
-        from df.all_completions(v_key) c
+        from df.all_completions(p_key) c
        cross join lateral (
                select case when df.step_path(c.step) is not null then split_part(c.step, '.', 1)::integer end as node) as s
        where s.node <= cardinality(g_kinds)
@@ -1776,17 +1826,17 @@ begin
       select s.recorded_at, 1, 'signal', split_part(s.taken_by, '.', 1)::integer, s.taken_by, null, null, s.name,
              case when s.taken_by is not null then 'taken' when s.folded then 'not taken' else 'on its way' end,
              s.data, null, null, s.sent_by, null
-        from df.signals_to(v_key) s
+        from df.signals_to(p_key) s
       union all
       select c.created_at, 1, 'child started', split_part(c.parent_step, '.', 1)::integer, c.parent_step, null, null, c.id, c.status,
              null, null, c.started_at, null, 'label ' || quote_literal(c.label)
         from df.instances c
        where c.submitter = v_instance.submitter and c.submitted_by = v_instance.submitted_by
-         and c.parent_key = v_key
+         and c.parent_key = p_key
       union all
       select c.at, 1, c.kind, null, null, null, null, null, case when c.folded then 'taken' else 'on its way' end,
              null, null, null, c.sent_by, c.reason
-        from df.commands_to(v_key) c
+        from df.commands_to(p_key) c
       union all
       select v_instance.created_at, 1, 'pruned', null, null, null, null, null, null, null, null, null, null,
              v_instance.pruned || ' rows of early iterations were removed (df.settings, loop_history)'
@@ -1818,13 +1868,13 @@ end
 $$;
 
 
-ALTER FUNCTION df.history(id text) OWNER TO engine;
+ALTER FUNCTION df.history_of(p_key bigint) OWNER TO engine;
 
 --
--- Name: FUNCTION history(id text); Type: COMMENT; Schema: df; Owner: engine
+-- Name: FUNCTION history_of(p_key bigint); Type: COMMENT; Schema: df; Owner: engine
 --
 
-COMMENT ON FUNCTION df.history(id text) IS 'api: what happened in an instance, in order';
+COMMENT ON FUNCTION df.history_of(p_key bigint) IS 'api: what happened in the instance of a key, in order';
 
 
 --
@@ -7360,6 +7410,15 @@ GRANT ALL ON FUNCTION df.draw(p_graph text, p_markers text[]) TO bob;
 
 
 --
+-- Name: FUNCTION draw_instance(p_key bigint); Type: ACL; Schema: df; Owner: engine
+--
+
+REVOKE ALL ON FUNCTION df.draw_instance(p_key bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION df.draw_instance(p_key bigint) TO alice;
+GRANT ALL ON FUNCTION df.draw_instance(p_key bigint) TO bob;
+
+
+--
 -- Name: FUNCTION explain(input text); Type: ACL; Schema: df; Owner: engine
 --
 
@@ -7434,6 +7493,15 @@ REVOKE ALL ON FUNCTION df.heartbeat(p_epoch bigint, p_slot text, OUT wal_end pg_
 REVOKE ALL ON FUNCTION df.history(id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION df.history(id text) TO alice;
 GRANT ALL ON FUNCTION df.history(id text) TO bob;
+
+
+--
+-- Name: FUNCTION history_of(p_key bigint); Type: ACL; Schema: df; Owner: engine
+--
+
+REVOKE ALL ON FUNCTION df.history_of(p_key bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION df.history_of(p_key bigint) TO alice;
+GRANT ALL ON FUNCTION df.history_of(p_key bigint) TO bob;
 
 
 --
@@ -8518,17 +8586,17 @@ SET row_security = off;
 --
 
 COPY df.migrations (number, name, checksum, applied_at, applied_by) FROM stdin;
-1	tables	ad4d360025d3eba6e5098deb74a2c8d308784b33dbd668b27dd62766f6083d20	2026-11-21 14:55:21.91434+00	engine
-2	guards	794a4cbede62d07fabbd86d1e635aa3ed5eb7c2228be88790f41ca13e10f9ef0	2026-11-21 14:55:21.925857+00	engine
-3	validation	a42860a24c879b2a64cafce4a19063733d1516a12249ca1261fd4c5f88739a3f	2026-11-21 14:55:21.931928+00	engine
-4	builders	8c8e35fcf75b42d19e651bee6aa1ac48dad18249154cc108db3d1a01b8da6ee3	2026-11-21 14:55:21.936292+00	engine
-5	control	a654527e4ec4b8a1b3e43ba48778a517978aaca2c6cb19feb5a9797c1c38e5cc	2026-11-21 14:55:21.938793+00	engine
-6	step	0bcd482f847cefa67e1c2979c7ef3bbeac3c9ec209128a17a386a35483832ce4	2026-11-21 14:55:21.939862+00	engine
-7	engine	293d8069621a1a930e513f58426753cf9509351e9e5dedc8dc8e281208de1257	2026-11-21 14:55:21.942782+00	engine
-8	grants	7917ea9d05d6907581650157fa025548d66ad720b0950df4f550283450780b94	2026-11-21 14:55:21.94376+00	engine
-9	publication	23140763ee6479188a44a2938bfd20e2ec3cb47f0c98058da71304564aad3483	2026-11-21 14:55:21.945481+00	engine
-10	reading	1f0f08fb426346652502828052e9500f69308dd3e70be20c2546ffd824429737	2026-11-21 14:55:21.970016+00	engine
-11	explain	73fd843e943dfac2474d05435735551edb7288fa10b30a6499953456d57755ee	2026-11-21 14:55:21.971929+00	engine
+1	tables	ad4d360025d3eba6e5098deb74a2c8d308784b33dbd668b27dd62766f6083d20	2026-11-21 15:25:00.044979+00	engine
+2	guards	794a4cbede62d07fabbd86d1e635aa3ed5eb7c2228be88790f41ca13e10f9ef0	2026-11-21 15:25:00.077135+00	engine
+3	validation	a42860a24c879b2a64cafce4a19063733d1516a12249ca1261fd4c5f88739a3f	2026-11-21 15:25:00.096853+00	engine
+4	builders	8c8e35fcf75b42d19e651bee6aa1ac48dad18249154cc108db3d1a01b8da6ee3	2026-11-21 15:25:00.112732+00	engine
+5	control	a654527e4ec4b8a1b3e43ba48778a517978aaca2c6cb19feb5a9797c1c38e5cc	2026-11-21 15:25:00.119805+00	engine
+6	step	0bcd482f847cefa67e1c2979c7ef3bbeac3c9ec209128a17a386a35483832ce4	2026-11-21 15:25:00.123733+00	engine
+7	engine	293d8069621a1a930e513f58426753cf9509351e9e5dedc8dc8e281208de1257	2026-11-21 15:25:00.130243+00	engine
+8	grants	7917ea9d05d6907581650157fa025548d66ad720b0950df4f550283450780b94	2026-11-21 15:25:00.133827+00	engine
+9	publication	23140763ee6479188a44a2938bfd20e2ec3cb47f0c98058da71304564aad3483	2026-11-21 15:25:00.142124+00	engine
+10	reading	4873f8b185af24220b6f04d786e7baa1cdb25899ded7be4c4d27f81a81f8446e	2026-11-21 15:25:00.187666+00	engine
+11	explain	bba65fa82b270f92528bd7289c03a0ca98cfd1e3d003b842f6c3aa99180d5c43	2026-11-21 15:25:00.191332+00	engine
 \.
 
 
@@ -8574,7 +8642,7 @@ SET row_security = off;
 --
 
 COPY df.cancellations (owner, instance_id, instance_key, reason, sent_by, folded, event_id, recorded_at) FROM stdin;
-16386	cancelled	29	Cancelled by user	16386	f	4fbbe4ba-0e08-4e67-99a0-386e61f064da	2026-11-21 14:55:21.858843+00
+16386	cancelled	29	Cancelled by user	16386	f	cb6703cc-1f30-4b5b-8e5d-3276a7e03623	2026-11-21 15:24:59.931717+00
 \.
 
 
@@ -8583,7 +8651,7 @@ COPY df.cancellations (owner, instance_id, instance_key, reason, sent_by, folded
 --
 
 COPY df.checkpoint (only_row, epoch, lsn, system_identifier, slot_name, slot_generation, scanning, installation, written_at, started_total, completed_total, failed_total, cancelled_total, executions_total, events_total, backlog) FROM stdin;
-t	1	0/24C73B0	7710638469179833672	walflow_test1	1	f	6c2b9008-000e-4706-af27-de3e3045780e	2026-11-21 14:55:21.801679+00	27	1	0	0	16	46	[]
+t	1	0/24CE530	7710646080989369539	walflow_test1	1	f	61c8db78-3aef-4bfe-ba69-edbabb8f7dda	2026-11-21 15:25:00.019623+00	27	1	0	0	16	46	[]
 \.
 
 
@@ -8592,27 +8660,27 @@ t	1	0/24C73B0	7710638469179833672	walflow_test1	1	f	6c2b9008-000e-4706-af27-de3e
 --
 
 COPY df.completions (run_as, instance_key, step, attempt, written_by, repetitions, outcome, cause, event_id, started_at, recorded_at, result, error, query, note) FROM stdin;
-16386	1	1	1	16386	0	completed	8769367f-8695-4761-bce6-6d626ec31431	0db9a3d6-4742-470d-a0a2-f707c31d7008	2026-11-21 14:55:21.151637+00	2026-11-21 14:55:21.158065+00	{"rows":[{"it":"so it was"}],"row_count":1}	\N	\N	\N
-16386	2	3	1	16386	0	completed	c8ac533b-a072-4e9a-9bef-e3dfa3dffb8c	5edc3782-873c-48eb-b3eb-fd3aff54fab1	2026-11-21 14:55:21.165035+00	2026-11-21 14:55:21.165437+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'then', 'one'	\N
-16386	3	3	1	16386	0	completed	af3669ef-7b9e-4f23-ae5b-ff2b77f42768	d975dbe0-49d6-44d8-9aad-20106d3e83bf	2026-11-21 14:55:21.180744+00	2026-11-21 14:55:21.181056+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'one'	\N
-16386	4	3	1	16386	0	completed	2bfd8760-e97c-4218-9826-eb9f763f18a3	d97cce02-d115-46b6-afbc-13775481d9cf	2026-11-21 14:55:21.187951+00	2026-11-21 14:55:21.18828+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'sleep', 'one'	\N
-16386	8	4	1	16386	0	completed	ce3b96a1-3062-42b5-aa65-fe7abca5d0f5	89d99c1f-a77d-40f7-a815-2e192bbdadc5	2026-11-21 14:55:21.213126+00	2026-11-21 14:55:21.241808+00	{"rows":[{"long":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","n":1}],"row_count":1}	\N	\N	\N
-16386	13	2	1	16386	0	completed	c18e2ed8-8670-401d-b5d9-065b23e29620	e39a0fe6-eea1-4f4a-a2dd-d7d122058d7e	2026-11-21 14:55:21.253542+00	2026-11-21 14:55:21.25397+00	{"rows":[{"g":1},{"g":2},{"g":3}],"row_count":3}	\N	\N	\N
-16386	9	6	1	16386	0	completed	a4c751b4-0bcb-44d4-9b55-7a7c8f1a64aa	68867537-f31f-4674-a3ca-db385b057ccf	2026-11-21 14:55:21.240904+00	2026-11-21 14:55:21.263016+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
-16386	11	3	1	16386	0	completed	dbf63828-81fb-4339-bb5c-259212a40546	c4bf1c03-0582-43c1-b194-afd850d5766c	2026-11-21 14:55:21.239948+00	2026-11-21 14:55:21.26544+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'join', 'left'	\N
-16386	15	2.1	1	16386	0	completed	0aa969d3-7099-4080-a694-3bf5daa729f4	345507bd-dc8b-4842-898f-9cc6802f4323	2026-11-21 14:55:21.266401+00	2026-11-21 14:55:21.266795+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'pause', 'again'	\N
-16386	15	3.1	1	16386	0	completed	345507bd-dc8b-4842-898f-9cc6802f4323	989ace36-ca28-4f87-aa13-7318b5edd104	2026-11-21 14:55:21.269855+00	2026-11-21 14:55:21.27049+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
-16386	17	4.1	1	16386	0	completed	850741dd-92ba-4b7c-a76c-929997e1d59e	dffda519-7d55-4036-8974-787571096c53	2026-11-21 14:55:21.278096+00	2026-11-21 14:55:21.278486+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'retry', 'tried'	\N
-16386	23	4	1	16386	0	completed	75d0433c-61db-4bd2-8c7d-fb61f91a6550	ba7dc348-2d7f-4835-b55b-e61acfd3ac5b	2026-11-21 14:55:21.285737+00	2026-11-21 14:55:21.286081+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'undoing', 'pay'	\N
-16386	14	3.1	1	16386	0	completed	666b3e35-8d3d-49ac-bf1e-c9b26557522f	1f658c5c-fd46-44cb-99a9-f4dff831f897	2026-11-21 14:55:21.258168+00	2026-11-21 14:55:21.296162+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'loop', 'body'	\N
-16386	21	5	1	16386	0	completed	9079e06b-e32a-48d5-8185-63faa566e3e7	8aa0bdbb-9f6d-4591-9312-51ab9c9a5de2	2026-11-21 14:55:21.27332+00	2026-11-21 14:55:21.300832+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'owed', 'pay'	\N
-16386	20	2	1	16384	0	failed	3e64bee0-4c2f-4d21-b1ab-761db67e55d9	098db62b-645b-42b6-885d-c32a638eedfe	2026-11-21 14:55:21.292325+00	2026-11-21 14:55:21.561664+00	\N	{"message": "division by zero", "code": "22012", "node": 2, "step": "2", "attempt": 1}	\N	\N
-16386	23	6	1	16384	0	failed	ba7dc348-2d7f-4835-b55b-e61acfd3ac5b	02a05e3d-fa2a-4b90-bfe7-db238407a15d	2026-11-21 14:55:21.566036+00	2026-11-21 14:55:21.601104+00	\N	{"message": "division by zero", "code": "22012", "node": 6, "step": "6", "attempt": 1}	\N	\N
-16386	3	4	1	16386	0	completed	d975dbe0-49d6-44d8-9aad-20106d3e83bf	415f041f-5a33-4608-8162-acd437b6760f	2026-11-21 14:55:21.190784+00	2026-11-21 14:55:21.863972+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	7	3	1	16386	0	completed	6c049064-8a34-4f5c-ba75-164243b40897	70cab071-8e1a-4a3c-8161-4797fa5fbf99	2026-11-21 14:55:21.210696+00	2026-11-21 14:55:21.865036+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'stuffed', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	23	5	1	16386	0	completed	02a05e3d-fa2a-4b90-bfe7-db238407a15d	e4eb18a0-a6a4-4f01-bdad-11f2959cdf9f	2026-11-21 14:55:21.605114+00	2026-11-21 14:55:21.868542+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'undoing', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	27	2	1	16386	0	completed	fa4ce321-63e3-4c8c-a0e6-fd704547db54	4658e160-e54f-4840-81bb-aee421eee723	2026-11-21 14:55:21.367306+00	2026-11-21 14:55:21.869415+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'child', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	6	3	1	16386	0	completed	cd6ceb0d-9b10-42f8-a9e4-439ecaa4220b	088108bc-96c9-4cb4-90e4-222d1cadfe47	2026-11-21 14:55:21.208034+00	2026-11-21 14:55:21.871978+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'buffered', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	1	1	1	16386	0	completed	d5e95481-7f05-40da-973f-aa4e489ba254	b12443be-6d5e-4e01-87d6-76ba01743afe	2026-11-21 15:24:58.618744+00	2026-11-21 15:24:58.627092+00	{"rows":[{"it":"so it was"}],"row_count":1}	\N	\N	\N
+16386	2	3	1	16386	0	completed	58bcac1d-aa05-453c-ab14-c934d58cb8b5	4c25f2c7-817f-4929-a9d1-dfb55689428a	2026-11-21 15:24:58.638427+00	2026-11-21 15:24:58.638832+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'then', 'one'	\N
+16386	3	3	1	16386	0	completed	ebaa4e22-40b6-4b43-8b0e-f91c814cdee3	cf3e46e9-0023-40ca-81b3-aaa772d6bdd3	2026-11-21 15:24:58.639837+00	2026-11-21 15:24:58.640086+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'one'	\N
+16386	4	3	1	16386	0	completed	709a6925-5cb7-46db-b5e8-597febf20df7	4e286c7a-2fea-49eb-ae4a-5be15760c705	2026-11-21 15:24:58.640734+00	2026-11-21 15:24:58.640894+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'sleep', 'one'	\N
+16386	9	6	1	16386	0	completed	9fba4c24-8333-45e0-b29e-aa48503c2d27	e907f296-78de-4572-8e4c-76c99d3da4f5	2026-11-21 15:24:58.901792+00	2026-11-21 15:24:58.903623+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
+16386	8	4	1	16386	0	completed	4ae65d3c-ce85-4f35-b09d-d47c8e42d244	7e32b57a-7046-4515-80c5-0f3641ce6d86	2026-11-21 15:24:58.898911+00	2026-11-21 15:24:58.914611+00	{"rows":[{"long":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","n":1}],"row_count":1}	\N	\N	\N
+16386	11	3	1	16386	0	completed	6ef8de69-60c3-48da-bfd8-4fa62bf60530	6b1cf47e-d2f5-478f-a483-c19ce5d31f10	2026-11-21 15:24:58.902848+00	2026-11-21 15:24:58.918394+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'join', 'left'	\N
+16386	13	2	1	16386	0	completed	0a89a4f1-0eee-464c-bb26-4d2a5314172f	f11d6dcb-5cab-4130-87f6-21270896308d	2026-11-21 15:24:58.910228+00	2026-11-21 15:24:58.911957+00	{"rows":[{"g":1},{"g":2},{"g":3}],"row_count":3}	\N	\N	\N
+16386	15	2.1	1	16386	0	completed	2bb63b09-e6bf-4d09-aeb4-e337e8be0bc6	c4265def-8a81-42ec-a699-3c13efec65f9	2026-11-21 15:24:58.927623+00	2026-11-21 15:24:58.927909+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'pause', 'again'	\N
+16386	14	3.1	1	16386	0	completed	80765ca3-35aa-4b63-95ad-1912ca9ab1a0	e39860cb-c820-4863-b647-5fea6a55f65e	2026-11-21 15:24:58.928824+00	2026-11-21 15:24:58.92909+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'loop', 'body'	\N
+16386	21	5	1	16386	0	completed	31682a44-8f45-4323-a210-706689ed51bf	1062d77d-cccb-4f3d-862d-921723f945a2	2026-11-21 15:24:58.934659+00	2026-11-21 15:24:58.934998+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'owed', 'pay'	\N
+16386	17	4.1	1	16386	0	completed	32c41fec-cdb5-4b5b-b45e-5442410a3df1	1034e83a-31f0-486a-9755-d43bf91ec17d	2026-11-21 15:24:58.939499+00	2026-11-21 15:24:58.939779+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'retry', 'tried'	\N
+16386	15	3.1	1	16386	0	completed	c4265def-8a81-42ec-a699-3c13efec65f9	e2fce6f6-ebcd-496b-a985-3f75deb9478b	2026-11-21 15:24:58.940449+00	2026-11-21 15:24:58.941085+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
+16386	23	4	1	16386	0	completed	a017a10d-7f07-4478-bafc-a65cba2cd970	83f76e81-1d13-4abf-93d4-016f1c57ed7a	2026-11-21 15:24:58.94344+00	2026-11-21 15:24:58.943705+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'undoing', 'pay'	\N
+16386	20	2	1	16384	0	failed	e970de75-c2e6-464f-8c59-d2358f12b9e4	816169b4-8fe1-4c72-a4ae-e29a86164512	2026-11-21 15:24:58.956658+00	2026-11-21 15:24:59.356715+00	\N	{"message": "division by zero", "code": "22012", "node": 2, "step": "2", "attempt": 1}	\N	\N
+16386	23	6	1	16384	0	failed	83f76e81-1d13-4abf-93d4-016f1c57ed7a	b689311e-728a-44b5-bb46-15fddb2d0fee	2026-11-21 15:24:59.366365+00	2026-11-21 15:24:59.442391+00	\N	{"message": "division by zero", "code": "22012", "node": 6, "step": "6", "attempt": 1}	\N	\N
+16386	7	3	1	16386	0	completed	0adb2840-c407-4005-902f-9d268c34fbf5	d1b69482-7c4e-4c9b-8888-cb63416ee1f1	2026-11-21 15:24:58.900588+00	2026-11-21 15:24:59.958172+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'stuffed', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	6	3	1	16386	0	completed	7570fd4c-bce8-4a58-b14c-93af974a20c0	e420328e-39c9-4d27-bc54-010be0048b3e	2026-11-21 15:24:58.891561+00	2026-11-21 15:24:59.9597+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'buffered', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	27	2	1	16386	0	completed	075aabe3-cafb-4d2c-af76-abeb87f8e47b	2ee511a1-7410-449f-85d2-843d57e7eaf1	2026-11-21 15:24:58.952115+00	2026-11-21 15:24:59.960294+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'child', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	3	4	1	16386	0	completed	cf3e46e9-0023-40ca-81b3-aaa772d6bdd3	9f323c69-b307-471f-8668-5a26a08f07e6	2026-11-21 15:24:58.641479+00	2026-11-21 15:24:59.962557+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	23	5	1	16386	0	completed	b689311e-728a-44b5-bb46-15fddb2d0fee	90c47e68-3796-44fe-9668-436f49925218	2026-11-21 15:24:59.448493+00	2026-11-21 15:24:59.9666+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'undoing', 'slow' from pg_advisory_xact_lock_shared(7)	\N
 \.
 
 
@@ -8646,35 +8714,35 @@ COPY df.inbox (instance_key, lsn, ordinal, kind, row_key, commit_time, xid) FROM
 --
 
 COPY df.instances (key, submitted_by, submitter, id, graph, label, input, vars, database, created_xid, created_at, session_role, parent_key, parent_step, parent_id, cause, status, quarantined, pruned, result, error, started_at, finished_at, updated_at, event_id, recorded_at) FROM stdin;
-2	alice	16386	then	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	744	2026-11-21 14:55:20.804558+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.831159+00	\N	2026-11-21 14:55:21.068931+00	c8ac533b-a072-4e9a-9bef-e3dfa3dffb8c	2026-11-21 14:55:20.804951+00
-3	alice	16386	statement	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	745	2026-11-21 14:55:20.836976+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.838851+00	\N	2026-11-21 14:55:21.068974+00	af3669ef-7b9e-4f23-ae5b-ff2b77f42768	2026-11-21 14:55:20.837338+00
-4	alice	16386	sleep	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SLEEP","query":"5"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	746	2026-11-21 14:55:20.842014+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.847859+00	\N	2026-11-21 14:55:21.068982+00	2bfd8760-e97c-4218-9826-eb9f763f18a3	2026-11-21 14:55:20.842317+00
-5	alice	16386	schedule	{"node_type":"THEN","left_node":{"node_type":"WAIT_SCHEDULE","query":"{\\"cron_expr\\":\\"* * * * *\\",\\"timezone\\":\\"UTC\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tick'"}}	\N	\N	\N	\N	747	2026-11-21 14:55:20.865807+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.882341+00	\N	2026-11-21 14:55:21.068987+00	16a9a29a-f3e6-4a2a-b597-51847cdd2252	2026-11-21 14:55:20.866221+00
-6	alice	16386	buffered	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	748	2026-11-21 14:55:20.885164+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.887195+00	\N	2026-11-21 14:55:21.068993+00	cd6ceb0d-9b10-42f8-a9e4-439ecaa4220b	2026-11-21 14:55:20.885431+00
-7	alice	16386	stuffed	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}","result_name":"sent"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	749	2026-11-21 14:55:20.894972+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.897322+00	\N	2026-11-21 14:55:21.068998+00	6c049064-8a34-4f5c-ba75-164243b40897	2026-11-21 14:55:20.895292+00
-8	alice	16386	named	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"select repeat('x', 2000) as long, 1 as n","result_name":"big"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / $big.n, length($big.long)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	750	2026-11-21 14:55:20.898461+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.904369+00	\N	2026-11-21 14:55:21.069002+00	ce3b96a1-3062-42b5-aa65-fe7abca5d0f5	2026-11-21 14:55:20.8987+00
-1	alice	16386	finished	select 'so it was' as it	\N	\N	\N	\N	743	2026-11-21 14:55:20.77832+00	alice	\N	\N	\N	\N	completed	\N	\N	{"rows":[{"it":"so it was"}],"row_count":1}	\N	2026-11-21 14:55:20.791664+00	2026-11-21 14:55:21.1586+00	2026-11-21 14:55:21.409192+00	8769367f-8695-4761-bce6-6d626ec31431	2026-11-21 14:55:20.782323+00
-9	alice	16386	if	{"node_type":"IF","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SQL","query":"select true"}}	\N	\N	\N	\N	752	2026-11-21 14:55:20.906689+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.909678+00	\N	2026-11-21 14:55:21.069018+00	a4c751b4-0bcb-44d4-9b55-7a7c8f1a64aa	2026-11-21 14:55:20.906984+00
-10	alice	16386	condition	{"node_type":"IF","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}}	\N	\N	\N	\N	753	2026-11-21 14:55:20.91293+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.917618+00	\N	2026-11-21 14:55:21.069024+00	04cff992-530f-4584-8a09-808144c87a7e	2026-11-21 14:55:20.916201+00
-11	alice	16386	join	{"node_type":"THEN","left_node":{"node_type":"JOIN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'left'"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'right'"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	755	2026-11-21 14:55:20.920566+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.922533+00	\N	2026-11-21 14:55:21.069029+00	dbf63828-81fb-4339-bb5c-259212a40546	2026-11-21 14:55:20.920929+00
-12	alice	16386	race	{"node_type":"THEN","left_node":{"node_type":"RACE","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SLEEP","query":"86400"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	756	2026-11-21 14:55:20.924203+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.925388+00	\N	2026-11-21 14:55:21.069034+00	0be4745e-3ba4-46ed-8e90-ea1e0f0572ec	2026-11-21 14:55:20.924348+00
-13	alice	16386	map	{"node_type":"MAP","left_node":{"node_type":"SQL","query":"select g from generate_series(1, 3) as g"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'row'"}},"query":"{\\"max_parallel\\":2}"}	\N	\N	\N	\N	757	2026-11-21 14:55:20.927249+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.929359+00	\N	2026-11-21 14:55:21.069038+00	c18e2ed8-8670-401d-b5d9-065b23e29620	2026-11-21 14:55:20.927366+00
-14	alice	16386	loop	{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'body'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'body'"}}	\N	\N	\N	\N	758	2026-11-21 14:55:20.932277+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.934146+00	\N	2026-11-21 14:55:21.409048+00	666b3e35-8d3d-49ac-bf1e-c9b26557522f	2026-11-21 14:55:20.932435+00
-15	alice	16386	pause	{"node_type":"LOOP","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'again'"},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'again'"},"query":"{\\"every\\":5}"}	\N	\N	\N	\N	759	2026-11-21 14:55:20.940098+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.941647+00	\N	2026-11-21 14:55:21.409103+00	0aa969d3-7099-4080-a694-3bf5daa729f4	2026-11-21 14:55:20.940317+00
-16	alice	16386	break	{"node_type":"THEN","left_node":{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"BREAK","query":"{\\"break_value\\":1}"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	760	2026-11-21 14:55:20.945014+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.946506+00	\N	2026-11-21 14:55:21.409112+00	6260107f-9ab5-4372-8e0c-da09f1d2c2fd	2026-11-21 14:55:20.945171+00
-17	alice	16386	retry	{"node_type":"RETRY","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tried'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / (count(*) - 1) from public.ledger where word = 'tried'"}},"query":"{\\"max_attempts\\":3,\\"initial\\":1,\\"backoff\\":2,\\"max_interval\\":300}"}	\N	\N	\N	\N	761	2026-11-21 14:55:20.949467+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.951566+00	\N	2026-11-21 14:55:21.409119+00	850741dd-92ba-4b7c-a76c-929997e1d59e	2026-11-21 14:55:20.949616+00
-18	alice	16386	timeout	{"node_type":"TIMEOUT","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'in_time'"}},"query":"{\\"seconds\\":86400}"}	\N	\N	\N	\N	762	2026-11-21 14:55:20.953269+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.954609+00	\N	2026-11-21 14:55:21.409125+00	85ef78d3-7305-47a4-827c-a4637c517654	2026-11-21 14:55:20.953385+00
-19	alice	16386	catch	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	763	2026-11-21 14:55:20.95528+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.956506+00	\N	2026-11-21 14:55:21.409131+00	0ea0df6f-0394-48f3-9a24-87fd654ea7ae	2026-11-21 14:55:20.955385+00
-20	alice	16386	handler	{"node_type":"CATCH","left_node":{"node_type":"SQL","query":"select 1/0"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}}	\N	\N	\N	\N	764	2026-11-21 14:55:20.958061+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.95916+00	\N	2026-11-21 14:55:21.409136+00	3e64bee0-4c2f-4d21-b1ab-761db67e55d9	2026-11-21 14:55:20.958175+00
-21	alice	16386	owed	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	765	2026-11-21 14:55:20.960707+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.961954+00	\N	2026-11-21 14:55:21.409141+00	9079e06b-e32a-48d5-8185-63faa566e3e7	2026-11-21 14:55:20.960825+00
-22	alice	16386	doing	{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	766	2026-11-21 14:55:20.963269+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.964433+00	\N	2026-11-21 14:55:21.40915+00	2523d7e9-6059-4fa7-bb72-5fe178cd8db4	2026-11-21 14:55:20.963377+00
-23	alice	16386	undoing	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	767	2026-11-21 14:55:20.965539+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.966596+00	\N	2026-11-21 14:55:21.409156+00	75d0433c-61db-4bd2-8c7d-fb61f91a6550	2026-11-21 14:55:20.965648+00
-24	alice	16386	child	{"node_type":"THEN","left_node":{"node_type":"CALL_CHILD","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}},"query":"{\\"options\\":{\\"vars\\":{\\"of\\":\\"{sys_instance_id}\\"}}}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	768	2026-11-21 14:55:20.972762+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.97631+00	\N	2026-11-21 14:55:21.409162+00	d4213ab2-6d88-4947-93ef-3db89b9e0b15	2026-11-21 14:55:20.972942+00
-25	alice	16386	await	{"node_type":"THEN","left_node":{"node_type":"AWAIT_INSTANCE","query":"{\\"instance_id\\":\\"then\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	769	2026-11-21 14:55:20.977232+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.980424+00	\N	2026-11-21 14:55:21.409168+00	4d106f2f-aa92-43d5-95d8-13f675fa5392	2026-11-21 14:55:20.977367+00
-26	alice	16386	failing	{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}}	\N	\N	\N	\N	770	2026-11-21 14:55:20.981736+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 14:55:20.983398+00	\N	2026-11-21 14:55:21.409174+00	3db3226a-ea30-4fb3-900e-7c1ca18ad7c1	2026-11-21 14:55:20.981876+00
-27	alice	16386	~24/2	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}}	\N	\N	{"of": "child"}	\N	789	2026-11-21 14:55:20.979214+00	engine	24	2	child	d4213ab2-6d88-4947-93ef-3db89b9e0b15	running	\N	\N	\N	\N	2026-11-21 14:55:21.354889+00	\N	2026-11-21 14:55:21.641418+00	fa4ce321-63e3-4c8c-a0e6-fd704547db54	2026-11-21 14:55:21.341799+00
-28	alice	16386	unfolded	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	797	2026-11-21 14:55:21.848594+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	104a26a3-af27-46eb-9430-1c3bb38aabbb	2026-11-21 14:55:21.848833+00
-29	alice	16386	cancelled	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	798	2026-11-21 14:55:21.856936+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	44e3a1df-5379-484d-82a3-5d10ac2a934c	2026-11-21 14:55:21.857143+00
+2	alice	16386	then	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	744	2026-11-21 15:24:58.161944+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.175131+00	\N	2026-11-21 15:24:58.693545+00	58bcac1d-aa05-453c-ab14-c934d58cb8b5	2026-11-21 15:24:58.162253+00
+3	alice	16386	statement	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	745	2026-11-21 15:24:58.19279+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.194065+00	\N	2026-11-21 15:24:58.69358+00	ebaa4e22-40b6-4b43-8b0e-f91c814cdee3	2026-11-21 15:24:58.193115+00
+4	alice	16386	sleep	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SLEEP","query":"5"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	746	2026-11-21 15:24:58.197174+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.198561+00	\N	2026-11-21 15:24:58.693586+00	709a6925-5cb7-46db-b5e8-597febf20df7	2026-11-21 15:24:58.197418+00
+5	alice	16386	schedule	{"node_type":"THEN","left_node":{"node_type":"WAIT_SCHEDULE","query":"{\\"cron_expr\\":\\"* * * * *\\",\\"timezone\\":\\"UTC\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tick'"}}	\N	\N	\N	\N	747	2026-11-21 15:24:58.219721+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.23009+00	\N	2026-11-21 15:24:58.693595+00	bbcde780-356b-44b8-a819-c3bf94adb31e	2026-11-21 15:24:58.220018+00
+6	alice	16386	buffered	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	748	2026-11-21 15:24:58.235697+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.237178+00	\N	2026-11-21 15:24:58.693599+00	7570fd4c-bce8-4a58-b14c-93af974a20c0	2026-11-21 15:24:58.235954+00
+7	alice	16386	stuffed	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}","result_name":"sent"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	749	2026-11-21 15:24:58.268205+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.269739+00	\N	2026-11-21 15:24:58.693602+00	0adb2840-c407-4005-902f-9d268c34fbf5	2026-11-21 15:24:58.268485+00
+8	alice	16386	named	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"select repeat('x', 2000) as long, 1 as n","result_name":"big"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / $big.n, length($big.long)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	750	2026-11-21 15:24:58.283744+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.285266+00	\N	2026-11-21 15:24:58.693605+00	4ae65d3c-ce85-4f35-b09d-d47c8e42d244	2026-11-21 15:24:58.284129+00
+1	alice	16386	finished	select 'so it was' as it	\N	\N	\N	\N	743	2026-11-21 15:24:58.120102+00	alice	\N	\N	\N	\N	completed	\N	\N	{"rows":[{"it":"so it was"}],"row_count":1}	\N	2026-11-21 15:24:58.141797+00	2026-11-21 15:24:58.627464+00	2026-11-21 15:24:59.001141+00	d5e95481-7f05-40da-973f-aa4e489ba254	2026-11-21 15:24:58.122362+00
+9	alice	16386	if	{"node_type":"IF","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SQL","query":"select true"}}	\N	\N	\N	\N	751	2026-11-21 15:24:58.301069+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.303022+00	\N	2026-11-21 15:24:58.69361+00	9fba4c24-8333-45e0-b29e-aa48503c2d27	2026-11-21 15:24:58.301452+00
+10	alice	16386	condition	{"node_type":"IF","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}}	\N	\N	\N	\N	752	2026-11-21 15:24:58.314723+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.316036+00	\N	2026-11-21 15:24:58.693614+00	3e32eeca-d93b-4ab7-a328-482ac40c8961	2026-11-21 15:24:58.315052+00
+11	alice	16386	join	{"node_type":"THEN","left_node":{"node_type":"JOIN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'left'"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'right'"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	753	2026-11-21 15:24:58.324898+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.32635+00	\N	2026-11-21 15:24:58.69362+00	6ef8de69-60c3-48da-bfd8-4fa62bf60530	2026-11-21 15:24:58.325285+00
+12	alice	16386	race	{"node_type":"THEN","left_node":{"node_type":"RACE","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SLEEP","query":"86400"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	754	2026-11-21 15:24:58.336119+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.33733+00	\N	2026-11-21 15:24:58.693624+00	5697f598-ae76-4836-87f6-ea5eb1bdfe70	2026-11-21 15:24:58.336316+00
+13	alice	16386	map	{"node_type":"MAP","left_node":{"node_type":"SQL","query":"select g from generate_series(1, 3) as g"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'row'"}},"query":"{\\"max_parallel\\":2}"}	\N	\N	\N	\N	755	2026-11-21 15:24:58.344109+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.345657+00	\N	2026-11-21 15:24:58.693628+00	0a89a4f1-0eee-464c-bb26-4d2a5314172f	2026-11-21 15:24:58.344288+00
+14	alice	16386	loop	{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'body'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'body'"}}	\N	\N	\N	\N	756	2026-11-21 15:24:58.35232+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.353521+00	\N	2026-11-21 15:24:58.693632+00	80765ca3-35aa-4b63-95ad-1912ca9ab1a0	2026-11-21 15:24:58.3525+00
+15	alice	16386	pause	{"node_type":"LOOP","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'again'"},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'again'"},"query":"{\\"every\\":5}"}	\N	\N	\N	\N	757	2026-11-21 15:24:58.356977+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.358107+00	\N	2026-11-21 15:24:58.693635+00	2bb63b09-e6bf-4d09-aeb4-e337e8be0bc6	2026-11-21 15:24:58.357141+00
+16	alice	16386	break	{"node_type":"THEN","left_node":{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"BREAK","query":"{\\"break_value\\":1}"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	758	2026-11-21 15:24:58.363225+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.368999+00	\N	2026-11-21 15:24:58.693645+00	955f62b2-95e0-4420-a382-ad4ae593c7c5	2026-11-21 15:24:58.363394+00
+17	alice	16386	retry	{"node_type":"RETRY","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tried'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / (count(*) - 1) from public.ledger where word = 'tried'"}},"query":"{\\"max_attempts\\":3,\\"initial\\":1,\\"backoff\\":2,\\"max_interval\\":300}"}	\N	\N	\N	\N	760	2026-11-21 15:24:58.373572+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.375103+00	\N	2026-11-21 15:24:58.693649+00	32c41fec-cdb5-4b5b-b45e-5442410a3df1	2026-11-21 15:24:58.373732+00
+18	alice	16386	timeout	{"node_type":"TIMEOUT","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'in_time'"}},"query":"{\\"seconds\\":86400}"}	\N	\N	\N	\N	761	2026-11-21 15:24:58.384113+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.385432+00	\N	2026-11-21 15:24:58.693655+00	364727dd-601f-4246-8941-4371480e86f8	2026-11-21 15:24:58.38432+00
+19	alice	16386	catch	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	762	2026-11-21 15:24:58.390837+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.39199+00	\N	2026-11-21 15:24:58.693658+00	37a7ab80-2f62-4dc7-b899-9bb2a3806ae3	2026-11-21 15:24:58.391+00
+20	alice	16386	handler	{"node_type":"CATCH","left_node":{"node_type":"SQL","query":"select 1/0"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}}	\N	\N	\N	\N	763	2026-11-21 15:24:58.404622+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.405844+00	\N	2026-11-21 15:24:58.693662+00	e970de75-c2e6-464f-8c59-d2358f12b9e4	2026-11-21 15:24:58.404852+00
+21	alice	16386	owed	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	764	2026-11-21 15:24:58.407313+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.417+00	\N	2026-11-21 15:24:58.693665+00	31682a44-8f45-4323-a210-706689ed51bf	2026-11-21 15:24:58.407451+00
+22	alice	16386	doing	{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	765	2026-11-21 15:24:58.420407+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.421568+00	\N	2026-11-21 15:24:58.693668+00	2aa40fe2-8dcd-49d5-8b4b-2badea5b5a8d	2026-11-21 15:24:58.4206+00
+23	alice	16386	undoing	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	766	2026-11-21 15:24:58.427809+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.433043+00	\N	2026-11-21 15:24:58.693672+00	a017a10d-7f07-4478-bafc-a65cba2cd970	2026-11-21 15:24:58.42799+00
+24	alice	16386	child	{"node_type":"THEN","left_node":{"node_type":"CALL_CHILD","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}},"query":"{\\"options\\":{\\"vars\\":{\\"of\\":\\"{sys_instance_id}\\"}}}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	768	2026-11-21 15:24:58.438991+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.44956+00	\N	2026-11-21 15:24:58.693675+00	f662950f-fe59-466a-a581-2561e232b820	2026-11-21 15:24:58.439216+00
+25	alice	16386	await	{"node_type":"THEN","left_node":{"node_type":"AWAIT_INSTANCE","query":"{\\"instance_id\\":\\"then\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	769	2026-11-21 15:24:58.458949+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.460367+00	\N	2026-11-21 15:24:58.69368+00	fb88ebc9-7657-4d8e-921b-6a5dc007dac7	2026-11-21 15:24:58.459165+00
+26	alice	16386	failing	{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}}	\N	\N	\N	\N	770	2026-11-21 15:24:58.470661+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 15:24:58.47208+00	\N	2026-11-21 15:24:59.001103+00	996a2e18-e924-4088-88f3-082b32e71b3e	2026-11-21 15:24:58.470877+00
+27	alice	16386	~24/2	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}}	\N	\N	{"of": "child"}	\N	779	2026-11-21 15:24:58.45263+00	engine	24	2	child	f662950f-fe59-466a-a581-2561e232b820	running	\N	\N	\N	\N	2026-11-21 15:24:58.886625+00	\N	2026-11-21 15:24:59.412351+00	075aabe3-cafb-4d2c-af76-abeb87f8e47b	2026-11-21 15:24:58.845374+00
+28	alice	16386	unfolded	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	797	2026-11-21 15:24:59.920196+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	5f889689-e447-4fa8-b301-bb78648566a7	2026-11-21 15:24:59.920446+00
+29	alice	16386	cancelled	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	798	2026-11-21 15:24:59.929491+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	c7478536-d71f-47e0-8e2b-20b1df91767e	2026-11-21 15:24:59.92969+00
 \.
 
 
@@ -8683,32 +8751,32 @@ COPY df.instances (key, submitted_by, submitter, id, graph, label, input, vars, 
 --
 
 COPY df.progress (submitted_by, instance_key, nodes, updated_at) FROM stdin;
-alice	5	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"sleeping","due_us":1795272960000000}]	2026-11-21 14:55:21.162575+00
-alice	6	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 14:55:21.162575+00
-alice	7	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 14:55:21.162575+00
-alice	10	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	11	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	12	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795359320925388},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	13	[{"node":1,"step":"1","state":"running","items":3,"begun":2},{"node":3,"step":"3.2","state":"running"},{"node":4,"step":"4.2","state":"waiting","signal":"gate"},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	14	[{"node":1,"step":"1","state":"running","iteration":1},{"node":2,"step":"2.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	15	[{"node":1,"step":"1","state":"sleeping","iteration":1,"due_us":1795272925941647}]	2026-11-21 14:55:21.52011+00
-alice	16	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","iteration":1},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	17	[{"node":1,"step":"1","state":"running","attempt":1},{"node":2,"step":"2.1","state":"running"},{"node":5,"step":"5.1","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	18	[{"node":1,"step":"1","state":"running","due_us":1795359320954609},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	19	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	20	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","attempt":1}]	2026-11-21 14:55:21.52011+00
-alice	21	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":7,"step":"7","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	22	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	23	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":6,"step":"6","state":"running","attempt":1}]	2026-11-21 14:55:21.52011+00
-alice	24	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","child":"~24/2"}]	2026-11-21 14:55:21.52011+00
-alice	25	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","instance":"then"}]	2026-11-21 14:55:21.52011+00
-alice	26	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	2	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	3	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"running","attempt":1}]	2026-11-21 14:55:21.52011+00
-alice	4	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795272926188340}]	2026-11-21 14:55:21.52011+00
-alice	8	[{"node":1,"step":"1","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	9	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 14:55:21.52011+00
-alice	27	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","attempt":1}]	2026-11-21 14:55:21.757674+00
+alice	5	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"sleeping","due_us":1795274700000000}]	2026-11-21 15:24:58.703862+00
+alice	6	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 15:24:58.703862+00
+alice	7	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 15:24:58.703862+00
+alice	10	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 15:24:58.703862+00
+alice	12	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795361098337330},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 15:24:58.703862+00
+alice	15	[{"node":1,"step":"1","state":"sleeping","iteration":1,"due_us":1795274703358107}]	2026-11-21 15:24:59.116969+00
+alice	16	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","iteration":1},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 15:24:59.116969+00
+alice	17	[{"node":1,"step":"1","state":"running","attempt":1},{"node":2,"step":"2.1","state":"running"},{"node":5,"step":"5.1","state":"waiting","signal":"gate"}]	2026-11-21 15:24:59.116969+00
+alice	18	[{"node":1,"step":"1","state":"running","due_us":1795361098385432},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 15:24:59.116969+00
+alice	19	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 15:24:59.116969+00
+alice	21	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":7,"step":"7","state":"waiting","signal":"gate"}]	2026-11-21 15:24:59.116969+00
+alice	22	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 15:24:59.116969+00
+alice	24	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","child":"~24/2"}]	2026-11-21 15:24:59.116969+00
+alice	25	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","instance":"then"}]	2026-11-21 15:24:59.116969+00
+alice	26	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","signal":"gate"}]	2026-11-21 15:24:59.116969+00
+alice	2	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 15:24:59.116969+00
+alice	3	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"running","attempt":1}]	2026-11-21 15:24:59.116969+00
+alice	4	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795274703640932}]	2026-11-21 15:24:59.116969+00
+alice	27	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","attempt":1}]	2026-11-21 15:24:59.537587+00
+alice	9	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 15:24:59.537587+00
+alice	8	[{"node":1,"step":"1","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 15:24:59.537587+00
+alice	11	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 15:24:59.537587+00
+alice	13	[{"node":1,"step":"1","state":"running","items":3,"begun":2},{"node":3,"step":"3.2","state":"running"},{"node":4,"step":"4.2","state":"waiting","signal":"gate"},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 15:24:59.537587+00
+alice	14	[{"node":1,"step":"1","state":"running","iteration":1},{"node":2,"step":"2.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 15:24:59.537587+00
+alice	20	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 15:24:59.820234+00
+alice	23	[{"node":1,"step":"1","state":"undoing"},{"node":5,"step":"5","state":"running","attempt":1}]	2026-11-21 15:24:59.820234+00
 \.
 
 
@@ -8725,8 +8793,8 @@ COPY df.releases (owner, instance_id, instance_key, reason, sent_by, folded, eve
 --
 
 COPY df.signals (owner, instance_id, instance_key, name, data, sent_by, folded, taken_by, event_id, recorded_at) FROM stdin;
-16386	buffered	6	gate	{}	16386	t	\N	8a63264b-e73d-4c10-98d3-22e98d8910f2	2026-11-21 14:55:20.984518+00
-16386	stuffed	7	gate	{"long": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}	16386	t	\N	6e34241f-8d39-4f26-a411-dc98c562dd8b	2026-11-21 14:55:20.987634+00
+16386	buffered	6	gate	{}	16386	t	\N	e460374e-de0d-4af7-8fec-b10503ac1aef	2026-11-21 15:24:58.473738+00
+16386	stuffed	7	gate	{"long": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}	16386	t	\N	0a26bdcb-2069-4353-b2de-dd1e638d6a65	2026-11-21 15:24:58.487376+00
 \.
 
 
@@ -8735,32 +8803,32 @@ COPY df.signals (owner, instance_id, instance_key, name, data, sent_by, folded, 
 --
 
 COPY df.states (instance_key, version, state, wake_at) FROM stdin;
-5	1	{"scopes":[[0,{}]],"state":[1,1795272920882341,1795272920882341,{"f":["then",1,[],0,{"f":["schedule",2,[],{"n":1},1795272960000000,"* * * * *","UTC","16a9a29a-f3e6-4a2a-b597-51847cdd2252"]}]},null,[],[],[],[],null,[],[],[],[]]}	2026-11-21 14:56:00+00
-10	1	{"scopes":[[0,{}]],"state":[1,1795272920917618,1795272920917618,{"f":["if",1,[],true,4,{"f":["signal",4,[],{"n":1},"gate",null,"04cff992-530f-4584-8a09-808144c87a7e"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-12	1	{"scopes":[[0,{}]],"state":[1,1795272920925388,1795272920925388,{"f":["then",1,[],0,{"f":["race",2,[],[{"f":["signal",3,[],{"n":1},"gate",null,"0be4745e-3ba4-46ed-8e90-ea1e0f0572ec"]},{"f":["sleep",4,[],{"n":1},1795272920925388,1795359320925388,"0be4745e-3ba4-46ed-8e90-ea1e0f0572ec"]}],[3,4]]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 14:55:20.925388+00
-6	1	{"scopes":[[0,{}]],"state":[2,1795272920986327,1795272920887195,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"cd6ceb0d-9b10-42f8-a9e4-439ecaa4220b",1,null]}]},null,[["8a63264b-e73d-4c10-98d3-22e98d8910f2",1795272920986327,"gate","{}"]],[],[],[],null,[],[],[],[]]}	\N
-7	1	{"scopes":[[0,{}]],"state":[2,1795272920988669,1795272920897322,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"6c049064-8a34-4f5c-ba75-164243b40897",1,null]}]},null,[["6e34241f-8d39-4f26-a411-dc98c562dd8b",1795272920988669,"gate",null]],[],[],[],null,[],[],[],[]]}	\N
-2	1	{"scopes":[[0,{}]],"state":[2,1795272921165499,1795272920831159,{"f":["then",1,[],1,{"f":["signal",4,[],{"n":1},"gate",null,"5edc3782-873c-48eb-b3eb-fd3aff54fab1"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-3	1	{"scopes":[[0,{}]],"state":[2,1795272921181118,1795272920838851,{"f":["then",1,[],1,{"f":["sql",4,[],{"n":1},"d975dbe0-49d6-44d8-9aad-20106d3e83bf",1,null]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-4	1	{"scopes":[[0,{}]],"state":[2,1795272921188340,1795272920847859,{"f":["then",1,[],1,{"f":["sleep",4,[],{"n":1},1795272921188340,1795272926188340,"d97cce02-d115-46b6-afbc-13775481d9cf"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-8	1	{"scopes":[[0,{"big":{"r":"4"}}]],"state":[2,1795272921242531,1795272920904369,{"f":["then",1,[],1,{"f":["signal",5,[],{"n":1},"gate",null,"89d99c1f-a77d-40f7-a815-2e192bbdadc5"]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-13	1	{"scopes":[[0,{}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":1}],\\"row_count\\":1}"}}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":2}],\\"row_count\\":1}"}}]],"state":[2,1795272921254069,1795272920929359,{"f":["map",1,[],{"n":1},null,{"v":"{\\"rows\\":[{\\"g\\":1},{\\"g\\":2},{\\"g\\":3}],\\"row_count\\":3}"},[{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":2},"gate",null,"e39a0fe6-eea1-4f4a-a2dd-d7d122058d7e"]}]},{"f":["then",3,[2],0,{"f":["signal",4,[2],{"n":3},"gate",null,"e39a0fe6-eea1-4f4a-a2dd-d7d122058d7e"]}]},null],2,2,false]},null,[],[["4.1",4,[1],"gate"],["4.2",4,[2],"gate"]],[],[],null,[],[],[],[]]}	infinity
-9	1	{"scopes":[[0,{}]],"state":[2,1795272921263438,1795272920909678,{"f":["if",1,[],false,2,{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"68867537-f31f-4674-a3ca-db385b057ccf"]}]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-11	1	{"scopes":[[0,{}],[1,{}],[1,{}]],"state":[2,1795272921265823,1795272920922533,{"f":["then",1,[],0,{"f":["join",2,[],{"n":1},[{"d":[{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":2}]},{"f":["then",4,[],0,{"f":["signal",5,[],{"n":3},"gate",null,"dbf63828-81fb-4339-bb5c-259212a40546"]}]}],[3,4],1]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-14	1	{"scopes":[[0,{}]],"state":[2,1795272921296530,1795272920934146,{"f":["loop",1,[],1,1795272920934146,1,true,"body",{"f":["then",2,[1],1,{"f":["signal",4,[1],{"n":1},"gate",null,"1f658c5c-fd46-44cb-99a9-f4dff831f897"]}]},{"v":"null"},{"n":1},0,""]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
-16	1	{"scopes":[[0,{}]],"state":[1,1795272920946506,1795272920946506,{"f":["then",1,[],0,{"f":["loop",2,[],1,1795272920946506,1,true,"body",{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":1},"gate",null,"6260107f-9ab5-4372-8e0c-da09f1d2c2fd"]}]},{"v":"null"},{"n":1},0,""]}]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
-18	1	{"scopes":[[0,{}]],"state":[1,1795272920954609,1795272920954609,{"f":["timeout",1,[],{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"85ef78d3-7305-47a4-827c-a4637c517654"]}]},1795359320954609,"85ef78d3-7305-47a4-827c-a4637c517654"]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 14:55:20.954609+00
-19	1	{"scopes":[[0,{}]],"state":[1,1795272920956506,1795272920956506,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"0ea0df6f-0394-48f3-9a24-87fd654ea7ae"]}]},null,null]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-22	1	{"scopes":[[0,{}]],"state":[1,1795272920964433,1795272920964433,{"f":["then",1,[],0,{"f":["undo",2,[],{"f":["then",3,[],0,{"f":["signal",4,[],{"n":1},"gate",null,"2523d7e9-6059-4fa7-bb72-5fe178cd8db4"]}]}]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-24	1	{"scopes":[[0,{}]],"state":[1,1795272920976310,1795272920976310,{"f":["then",1,[],0,{"f":["child",2,[],{"n":1},null,false,false,"d4213ab2-6d88-4947-93ef-3db89b9e0b15"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-25	1	{"scopes":[[0,{}]],"state":[1,1795272920980424,1795272920980424,{"f":["then",1,[],0,{"f":["await",2,[],{"n":1},"then",null,"4d106f2f-aa92-43d5-95d8-13f675fa5392"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-26	1	{"scopes":[[0,{}]],"state":[1,1795272920983398,1795272920983398,{"f":["then",1,[],0,{"f":["signal",2,[],{"n":1},"gate",null,"3db3226a-ea30-4fb3-900e-7c1ca18ad7c1"]}]},null,[],[["2",2,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-15	1	{"scopes":[[0,{}]],"state":[3,1795272921270592,1795272920941647,{"f":["loop",1,[],1,1795272920941647,1,false,"pausing",null,{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":1},1795272925941647,"989ace36-ca28-4f87-aa13-7318b5edd104"]},null,[],[],[],[],null,[],[],[],[]]}	\N
-17	1	{"scopes":[[0,{}]],"state":[2,1795272921278553,1795272920951566,{"f":["retry",1,[],{"n":1},1,"trying",{"f":["then",2,[1],1,{"f":["signal",5,[1],{"n":1},"gate",null,"dffda519-7d55-4036-8974-787571096c53"]}]},null,0,""]},null,[],[["5.1",5,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
-21	1	{"scopes":[[0,{}]],"state":[2,1795272921301219,1795272920961954,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],1,{"f":["signal",7,[],{"n":1},"gate",null,"8aa0bdbb-9f6d-4591-9312-51ab9c9a5de2"]}]},null,null]},null,[],[["7",7,[],"gate"]],[],[],null,[[4,[],{"n":1}]],[],[],[]]}	infinity
-20	1	{"scopes":[[0,{}],[1,{"error":{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}}]],"state":[2,1795272921562195,1795272920959160,{"f":["catch",1,[],{"n":1},"handling",{"f":["then",3,[],0,{"f":["signal",4,[],{"n":2},"gate",null,"098db62b-645b-42b6-885d-c32a638eedfe"]}]},{"x":["division by zero","22012",2,"2",1,{}]},{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-23	1	{"scopes":[[0,{}],[1,{"error":{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 6, \\"step\\": \\"6\\", \\"attempt\\": 1}"}}]],"state":[3,1795272921601290,1795272920966596,{"f":["catch",1,[],{"n":1},"settling",null,{"x":["division by zero","22012",6,"6",1,{}]},null]},null,[],[],[],[],null,[],[],[[[2,6,[]],["division by zero","22012",6,"6",1,{}],[1,[]],[],[3,[],{"n":1}],{"f":["sql",5,[],{"n":2},"02a05e3d-fa2a-4b90-bfe7-db238407a15d",1,null]},[]]],[]]}	\N
-27	1	{"scopes":[[0,{}]],"state":[1,1795272921354889,1795272921354889,{"f":["then",1,[],0,{"f":["sql",2,[],{"n":1},"fa4ce321-63e3-4c8c-a0e6-fd704547db54",1,null]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+5	1	{"scopes":[[0,{}]],"state":[1,1795274698230090,1795274698230090,{"f":["then",1,[],0,{"f":["schedule",2,[],{"n":1},1795274700000000,"* * * * *","UTC","bbcde780-356b-44b8-a819-c3bf94adb31e"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+10	1	{"scopes":[[0,{}]],"state":[1,1795274698316036,1795274698316036,{"f":["if",1,[],true,4,{"f":["signal",4,[],{"n":1},"gate",null,"3e32eeca-d93b-4ab7-a328-482ac40c8961"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+12	1	{"scopes":[[0,{}]],"state":[1,1795274698337330,1795274698337330,{"f":["then",1,[],0,{"f":["race",2,[],[{"f":["signal",3,[],{"n":1},"gate",null,"5697f598-ae76-4836-87f6-ea5eb1bdfe70"]},{"f":["sleep",4,[],{"n":1},1795274698337330,1795361098337330,"5697f598-ae76-4836-87f6-ea5eb1bdfe70"]}],[3,4]]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 15:24:58.33733+00
+6	1	{"scopes":[[0,{}]],"state":[2,1795274698474843,1795274698237178,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"7570fd4c-bce8-4a58-b14c-93af974a20c0",1,null]}]},null,[["e460374e-de0d-4af7-8fec-b10503ac1aef",1795274698474843,"gate","{}"]],[],[],[],null,[],[],[],[]]}	\N
+7	1	{"scopes":[[0,{}]],"state":[2,1795274698488036,1795274698269739,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"0adb2840-c407-4005-902f-9d268c34fbf5",1,null]}]},null,[["0a26bdcb-2069-4353-b2de-dd1e638d6a65",1795274698488036,"gate",null]],[],[],[],null,[],[],[],[]]}	\N
+2	1	{"scopes":[[0,{}]],"state":[2,1795274698638885,1795274698175131,{"f":["then",1,[],1,{"f":["signal",4,[],{"n":1},"gate",null,"4c25f2c7-817f-4929-a9d1-dfb55689428a"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+3	1	{"scopes":[[0,{}]],"state":[2,1795274698640130,1795274698194065,{"f":["then",1,[],1,{"f":["sql",4,[],{"n":1},"cf3e46e9-0023-40ca-81b3-aaa772d6bdd3",1,null]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+4	1	{"scopes":[[0,{}]],"state":[2,1795274698640932,1795274698198561,{"f":["then",1,[],1,{"f":["sleep",4,[],{"n":1},1795274698640932,1795274703640932,"4e286c7a-2fea-49eb-ae4a-5be15760c705"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+9	1	{"scopes":[[0,{}]],"state":[2,1795274698903839,1795274698303022,{"f":["if",1,[],false,2,{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"e907f296-78de-4572-8e4c-76c99d3da4f5"]}]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+8	1	{"scopes":[[0,{"big":{"r":"4"}}]],"state":[2,1795274698914876,1795274698285266,{"f":["then",1,[],1,{"f":["signal",5,[],{"n":1},"gate",null,"7e32b57a-7046-4515-80c5-0f3641ce6d86"]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+11	1	{"scopes":[[0,{}],[1,{}],[1,{}]],"state":[2,1795274698918588,1795274698326350,{"f":["then",1,[],0,{"f":["join",2,[],{"n":1},[{"d":[{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":2}]},{"f":["then",4,[],0,{"f":["signal",5,[],{"n":3},"gate",null,"6ef8de69-60c3-48da-bfd8-4fa62bf60530"]}]}],[3,4],1]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+13	1	{"scopes":[[0,{}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":1}],\\"row_count\\":1}"}}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":2}],\\"row_count\\":1}"}}]],"state":[2,1795274698925601,1795274698345657,{"f":["map",1,[],{"n":1},null,{"v":"{\\"rows\\":[{\\"g\\":1},{\\"g\\":2},{\\"g\\":3}],\\"row_count\\":3}"},[{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":2},"gate",null,"f11d6dcb-5cab-4130-87f6-21270896308d"]}]},{"f":["then",3,[2],0,{"f":["signal",4,[2],{"n":3},"gate",null,"f11d6dcb-5cab-4130-87f6-21270896308d"]}]},null],2,2,false]},null,[],[["4.1",4,[1],"gate"],["4.2",4,[2],"gate"]],[],[],null,[],[],[],[]]}	infinity
+14	1	{"scopes":[[0,{}]],"state":[2,1795274698929137,1795274698353521,{"f":["loop",1,[],1,1795274698353521,1,true,"body",{"f":["then",2,[1],1,{"f":["signal",4,[1],{"n":1},"gate",null,"e39860cb-c820-4863-b647-5fea6a55f65e"]}]},{"v":"null"},{"n":1},0,""]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
+16	1	{"scopes":[[0,{}]],"state":[1,1795274698368999,1795274698368999,{"f":["then",1,[],0,{"f":["loop",2,[],1,1795274698368999,1,true,"body",{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":1},"gate",null,"955f62b2-95e0-4420-a382-ad4ae593c7c5"]}]},{"v":"null"},{"n":1},0,""]}]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
+18	1	{"scopes":[[0,{}]],"state":[1,1795274698385432,1795274698385432,{"f":["timeout",1,[],{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"364727dd-601f-4246-8941-4371480e86f8"]}]},1795361098385432,"364727dd-601f-4246-8941-4371480e86f8"]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 15:24:58.385432+00
+19	1	{"scopes":[[0,{}]],"state":[1,1795274698391990,1795274698391990,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"37a7ab80-2f62-4dc7-b899-9bb2a3806ae3"]}]},null,null]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+22	1	{"scopes":[[0,{}]],"state":[1,1795274698421568,1795274698421568,{"f":["then",1,[],0,{"f":["undo",2,[],{"f":["then",3,[],0,{"f":["signal",4,[],{"n":1},"gate",null,"2aa40fe2-8dcd-49d5-8b4b-2badea5b5a8d"]}]}]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+24	1	{"scopes":[[0,{}]],"state":[1,1795274698449560,1795274698449560,{"f":["then",1,[],0,{"f":["child",2,[],{"n":1},null,false,false,"f662950f-fe59-466a-a581-2561e232b820"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+25	1	{"scopes":[[0,{}]],"state":[1,1795274698460367,1795274698460367,{"f":["then",1,[],0,{"f":["await",2,[],{"n":1},"then",null,"fb88ebc9-7657-4d8e-921b-6a5dc007dac7"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+26	1	{"scopes":[[0,{}]],"state":[1,1795274698472080,1795274698472080,{"f":["then",1,[],0,{"f":["signal",2,[],{"n":1},"gate",null,"996a2e18-e924-4088-88f3-082b32e71b3e"]}]},null,[],[["2",2,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+27	1	{"scopes":[[0,{}]],"state":[1,1795274698886625,1795274698886625,{"f":["then",1,[],0,{"f":["sql",2,[],{"n":1},"075aabe3-cafb-4d2c-af76-abeb87f8e47b",1,null]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+15	1	{"scopes":[[0,{}]],"state":[3,1795274698941173,1795274698358107,{"f":["loop",1,[],1,1795274698358107,1,false,"pausing",null,{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":1},1795274703358107,"e2fce6f6-ebcd-496b-a985-3f75deb9478b"]},null,[],[],[],[],null,[],[],[],[]]}	\N
+21	1	{"scopes":[[0,{}]],"state":[2,1795274698935054,1795274698417000,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],1,{"f":["signal",7,[],{"n":1},"gate",null,"1062d77d-cccb-4f3d-862d-921723f945a2"]}]},null,null]},null,[],[["7",7,[],"gate"]],[],[],null,[[4,[],{"n":1}]],[],[],[]]}	infinity
+17	1	{"scopes":[[0,{}]],"state":[2,1795274698939833,1795274698375103,{"f":["retry",1,[],{"n":1},1,"trying",{"f":["then",2,[1],1,{"f":["signal",5,[1],{"n":1},"gate",null,"1034e83a-31f0-486a-9755-d43bf91ec17d"]}]},null,0,""]},null,[],[["5.1",5,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
+20	1	{"scopes":[[0,{}],[1,{"error":{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}}]],"state":[2,1795274699357037,1795274698405844,{"f":["catch",1,[],{"n":1},"handling",{"f":["then",3,[],0,{"f":["signal",4,[],{"n":2},"gate",null,"816169b4-8fe1-4c72-a4ae-e29a86164512"]}]},{"x":["division by zero","22012",2,"2",1,{}]},{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+23	1	{"scopes":[[0,{}],[1,{"error":{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 6, \\"step\\": \\"6\\", \\"attempt\\": 1}"}}]],"state":[3,1795274699442508,1795274698433043,{"f":["catch",1,[],{"n":1},"settling",null,{"x":["division by zero","22012",6,"6",1,{}]},null]},null,[],[],[],[],null,[],[],[[[2,6,[]],["division by zero","22012",6,"6",1,{}],[1,[]],[],[3,[],{"n":1}],{"f":["sql",5,[],{"n":2},"b689311e-728a-44b5-bb46-15fddb2d0fee",1,null]},[]]],[]]}	\N
 \.
 
 
@@ -8777,7 +8845,7 @@ COPY df.vars (owner, name, value) FROM stdin;
 --
 
 COPY df.waits (instance_key, owner, waiter_key, waiter_step, cause, folded, event_id, recorded_at) FROM stdin;
-2	16386	25	2	4d106f2f-aa92-43d5-95d8-13f675fa5392	t	1006293c-1259-451c-8110-da0bf2358d46	2026-11-21 14:55:21.372592+00
+2	16386	25	2	fb88ebc9-7657-4d8e-921b-6a5dc007dac7	t	f6ae3fde-e3fe-4ed6-bd2d-b663f3255898	2026-11-21 15:24:58.986207+00
 \.
 
 
@@ -8790,16 +8858,16 @@ then	one
 statement	one
 sleep	one
 join	left
-loop	body
 pause	again
+loop	body
 owed	pay
 retry	tried
 undoing	pay
-statement	slow
 stuffed	slow
-undoing	slow
-child	slow
 buffered	slow
+child	slow
+statement	slow
+undoing	slow
 \.
 
 
