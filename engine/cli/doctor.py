@@ -18,6 +18,7 @@ from engine.cli.output import Out
 from engine.cli.run import forget_password
 from engine.config import Loaded, Settings, parse_dsn
 from engine.doctor import Finding, Severity, diagnose, failed
+from engine.doctor.findings import MIGRATE
 from engine.doctor.repairs import Repair, repair
 from engine.errors import ConfigError
 from engine.options import with_settings
@@ -107,7 +108,7 @@ def _fixed(
             tried.add(statement)
             if not quiet:
                 out.print()
-                out.put(Text(statement if statement.endswith(";") else f"{statement};", style="bold"))
+                out.put(Text(_as_typed(statement), style="bold"))
             if not allowed(statement):
                 continue
             ran += 1
@@ -118,6 +119,11 @@ def _fixed(
             break
         findings = asyncio.run(diagnose(settings))
     return findings
+
+
+def _as_typed(statement: str) -> str:
+    """SQL ends as in psql."""
+    return statement if statement.endswith(";") or statement == MIGRATE else f"{statement};"
 
 
 def _outcome(made: Repair) -> Text:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.cli.instances import Details, Event, Listed, Waiting
+from engine.cli.output import Raw, as_json
 from engine.cli.times import ago, span, stamp
 
 MARKS: Final = {"completed": "✓", "failed": "✗", "running": "⏳", "pending": "○", "cancelled": "⊘"}
@@ -287,16 +288,16 @@ def shortened(text: str, longest: int) -> str:
 
 def rows_alone(result: str) -> str:
     """A result for people: of one with rows, the rows; of a single one, that."""
+    if len(result) > LONGEST_VALUE * 4:
+        return str(result)
     try:
-        value = json.loads(result, parse_float=str) if len(result) < LONGEST_VALUE * 4 else None
-    except (ValueError, RecursionError):
+        value = json.loads(result, parse_float=Raw)
+        rows = value["rows"]
+        if isinstance(rows, list) and rows:
+            return as_json(rows[0] if len(rows) == 1 else rows)
+    except (ValueError, RecursionError, KeyError, TypeError):
         return str(result)
-    if not isinstance(value, dict) or not isinstance(value.get("rows"), list):
-        return str(result)
-    rows = value["rows"]
-    if not rows:
-        return f"{value['affected']} rows affected" if "affected" in value else "no rows"
-    return json.dumps(rows[0] if len(rows) == 1 else rows, ensure_ascii=False)
+    return f"{value['affected']} rows affected" if "affected" in value else "no rows"
 
 
 def said(error: str) -> str:
