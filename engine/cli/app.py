@@ -8,6 +8,8 @@ from typing import Annotated, NoReturn
 
 import psycopg
 import typer
+from rich.padding import Padding
+from rich.text import Text
 
 from engine.cli import dev, doctor, listing, migrate, output, reading, run, showing, starting, steering
 from engine.cli.exits import Exit
@@ -85,9 +87,10 @@ def _code(end: SystemExit) -> int:
 
 def _complain(error: Exception, code: Exit) -> int:
     """Say what happened and what to do; the hint is the error's own."""
-    print(f"walflow: {error}", file=sys.stderr)
+    beside = output.stderr()
+    beside.put(Text(f"walflow: {error}"))
     if hint := getattr(error, "hint", None):
-        print(f"  what to do: {hint}", file=sys.stderr)
+        beside.put(Padding(Text(f"what to do: {hint}"), (0, 0, 0, 2)))
     return code
 
 

@@ -7,6 +7,7 @@ from typing import Final, LiteralString
 
 import psycopg
 from psycopg import sql as pgsql
+from psycopg.conninfo import conninfo_to_dict
 
 from cdc import slot as slots
 from cdc.errors import LossReason, Problem, SlotLost
@@ -90,7 +91,7 @@ async def check_replication(conn: Connection, settings: Settings, *, installed: 
     try:
         replication = await connect_replication(settings.replication_dsn, application_name=APPLICATION_NAME)
     except psycopg.OperationalError as error:
-        return [*await check_logical_decoding(conn), await _no_replication(settings, error)]
+        return [*await check_logical_decoding(conn), await _no_replication(conn, settings, error)]
     async with replication:
         findings = [*await check_logical_decoding(replication), *await check_same_server(conn, replication)]
         if not failed(findings):
@@ -98,10 +99,15 @@ async def check_replication(conn: Connection, settings: Settings, *, installed: 
         return findings
 
 
-async def _no_replication(settings: Settings, error: psycopg.Error) -> Finding:
+async def _no_replication(conn: Connection, settings: Settings, error: psycopg.Error) -> Finding:
     finding = await no_login("replication", "replication_dsn", settings.replication_dsn, error)
     if finding.away:
         return finding
+    role = conninfo_to_dict(settings.replication_dsn).get("user") or conn.info.user
+    lacking: LiteralString = "select 1 from pg_roles where rolname = {} and not rolreplication and not rolsuper"
+    if await rows_of(conn, lacking, str(role)):
+        statement = f"alter role {quoted(str(role))} replication"
+        return replace(finding, repair=statement, statements=(statement,))
     repair = "give the role REPLICATION (alter role … replication), admit it in pg_hba.conf, or raise max_wal_senders"
     return replace(finding, repair=repair)
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -28,9 +28,16 @@ CTRL_C: Final = b"\x03"
 
 
 class Terminal:
-    """`walflow` with these arguments on a terminal of its own. Use it as a context manager."""
+    """`walflow` with these arguments, or a shell's line, on a terminal of its own. Use it as a context manager."""
 
-    def __init__(self, *arguments: str, columns: int = COLUMNS, lines: int = LINES, **environment: str) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        environment: Mapping[str, str],
+        shell: str | None = None,
+        columns: int = COLUMNS,
+        lines: int = LINES,
+    ) -> None:
         self.screen = pyte.Screen(columns, lines)
         self.raw = b""
         """All that was written to the terminal."""
@@ -39,7 +46,7 @@ class Terminal:
         fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.before: list[Any] = termios.tcgetattr(self._slave)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "engine", *arguments],
+            [sys.executable, "-m", "engine", *arguments] if shell is None else ["bash", "-c", shell],
             env={**clean_environment(), "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
             stdin=self._slave,
             stdout=self._slave,

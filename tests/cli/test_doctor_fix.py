@@ -43,7 +43,7 @@ def test_with_yes_all_is_repaired_and_each_statement_printed(unpublished: Databa
 
 
 def test_on_a_terminal_each_is_asked_for_and_no_is_no(unpublished: Database) -> None:
-    with Terminal("doctor", "--fix", columns=500, lines=200, **environment(unpublished)) as terminal:
+    with Terminal("doctor", "--fix", columns=500, lines=200, environment=environment(unpublished)) as terminal:
         terminal.wait_for_text("run this? [y/N]")
         terminal.send(b"n\n")
         terminal.wait_for(lambda text: text.count("run this?") == 2)
@@ -54,7 +54,7 @@ def test_on_a_terminal_each_is_asked_for_and_no_is_no(unpublished: Database) -> 
 
 
 def test_ctrl_c_at_the_question_repairs_nothing(unpublished: Database) -> None:
-    with Terminal("doctor", "--fix", columns=500, lines=200, **environment(unpublished)) as terminal:
+    with Terminal("doctor", "--fix", columns=500, lines=200, environment=environment(unpublished)) as terminal:
         terminal.wait_for_text("run this? [y/N]")
         terminal.send(CTRL_C)
         assert terminal.end() != 0

@@ -129,7 +129,7 @@ def test_nothing_to_list_is_said_beside_the_output(listed_town: World, alice: Sh
 
 
 def test_on_a_terminal_it_is_coloured_and_times_are_relative(listed_town: World, alice: Shell) -> None:
-    with Terminal("list", "--label", LABEL, **alice.environment) as terminal:
+    with Terminal("list", "--label", LABEL, environment=alice.environment) as terminal:
         assert terminal.end() == 0
         assert "✗ failed" in terminal.text
         assert " ago" in terminal.text or "just now" in terminal.text
@@ -137,7 +137,7 @@ def test_on_a_terminal_it_is_coloured_and_times_are_relative(listed_town: World,
 
 
 def test_on_a_terminal_with_no_color_there_is_none(listed_town: World, alice: Shell) -> None:
-    with Terminal("list", "--label", LABEL, **alice.environment, NO_COLOR="1") as terminal:
+    with Terminal("list", "--label", LABEL, environment={**alice.environment, "NO_COLOR": "1"}) as terminal:
         assert terminal.end() == 0
         assert "✗ failed" in terminal.text
         assert b"\x1b[3" not in terminal.raw

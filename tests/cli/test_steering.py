@@ -83,7 +83,7 @@ def test_an_id_is_started_once(town: World, alice: Shell) -> None:
 def test_a_start_can_be_followed_to_its_end(town: World, alice: Shell, tmp_path: Path) -> None:
     file = tmp_path / "workflow.sql"
     file.write_text("'select 1' ~> 'select 42 as answer'")
-    with Terminal("start", str(file), "--watch", **alice.environment) as terminal:
+    with Terminal("start", str(file), "--watch", environment=alice.environment) as terminal:
         assert terminal.end() == 0
         assert '{"answer": 42}' in terminal.text
         assert terminal.restored

@@ -157,6 +157,27 @@ def test_80_by_24_shows_figures_and_some_of_both_lists() -> None:
     assert len(text.splitlines()) == 24
 
 
+def test_no_figure_is_cut_off_at_80_columns() -> None:
+    """With numbers as long as they get in a year's work."""
+    metrics = Metrics()
+    first = scraped(metrics, 1.0)
+    for histogram in (metrics.start_latency_seconds, metrics.signal_latency_seconds, metrics.timer_lateness_seconds):
+        histogram.observe(0.99)
+    for kind in names.STEP_KINDS:
+        metrics.step_duration_seconds.observe(59, kind)
+        metrics.step_wait_seconds.observe(59, kind)
+        metrics.steps_in_flight.set(99, kind)
+    metrics.replication_lag_bytes.set(123_456_789)
+    metrics.replication_lag_seconds.set(59.9)
+    metrics.instances_started.inc(by=123_456)
+    metrics.instances.set(9_999, "running")
+    metrics.instances.set(99_999, "pending")
+    made = view(figures=figures(first, scraped(metrics, 2.0)))
+    slot = Slot(slot_name="walflow", active=True, wal_status="unreserved", lag_bytes=123e6, retained_bytes=456e9)
+    lines = picture(replace(made, database=replace(made.database, slot=slot)), 80, 24)
+    assert [line.plain for line in lines[3:11] if "…" in line.plain] == []
+
+
 def test_more_room_shows_more() -> None:
     assert text_of(view(), 80, 60).count("40d") == 10
 
@@ -226,7 +247,7 @@ def test_the_screen_lives_and_leaves_the_terminal_as_it_was(town: World, alice: 
             "select 1 from df.progress p join df.instances i on i.key = p.instance_key where i.id = 'top-waits'"
         )
     )
-    with Terminal(*arguments, "--interval", "200ms", **alice.environment) as terminal:
+    with Terminal(*arguments, "--interval", "200ms", environment=alice.environment) as terminal:
         terminal.wait_for_text("throughput")
         terminal.wait_for(lambda text: "leader at 127.0.0.1" in text and "starts 0/s" in text, "a rate")
         assert "division by zero" in terminal.text
@@ -239,7 +260,7 @@ def test_the_screen_lives_and_leaves_the_terminal_as_it_was(town: World, alice: 
 
 @pytest.mark.parametrize("how", ["ctrl-c", "sigterm"])
 def test_ctrl_c_and_sigterm_end_it_as_asked(alice: Shell, arguments: list[str], how: str) -> None:
-    with Terminal(*arguments, **alice.environment) as terminal:
+    with Terminal(*arguments, environment=alice.environment) as terminal:
         terminal.wait_for_text("throughput")
         if how == "ctrl-c":
             terminal.send(CTRL_C)
@@ -251,7 +272,7 @@ def test_ctrl_c_and_sigterm_end_it_as_asked(alice: Shell, arguments: list[str], 
 
 
 def test_it_has_no_colour_with_no_color(alice: Shell, arguments: list[str]) -> None:
-    with Terminal(*arguments, **alice.environment, NO_COLOR="1") as terminal:
+    with Terminal(*arguments, environment={**alice.environment, "NO_COLOR": "1"}) as terminal:
         terminal.wait_for_text("throughput")
         terminal.send(b"q")
         assert terminal.end() == 0
@@ -259,7 +280,7 @@ def test_it_has_no_colour_with_no_color(alice: Shell, arguments: list[str]) -> N
 
 
 def test_what_starts_is_seen(town: World, alice: Shell, arguments: list[str]) -> None:
-    with Terminal(*arguments, "--interval", "200ms", **alice.environment) as terminal:
+    with Terminal(*arguments, "--interval", "200ms", environment=alice.environment) as terminal:
         terminal.wait_for_text("starts 0/s")
         for _ in range(20):
             town.start("select 1")

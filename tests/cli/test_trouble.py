@@ -174,7 +174,7 @@ def test_ctrl_c_before_the_work_is_done_is_not_success(town: World, alice: Shell
     with town.database.connect() as connection, connection.transaction():
         connection.execute("lock table df.cancellations in access exclusive mode")
         town.start(town.build("select df.wait_for_signal('x', 60)"), id="ctrl-c", role=role)
-        with Terminal("cancel", "ctrl-c", **environment_of(town.database, role)) as terminal:
+        with Terminal("cancel", "ctrl-c", environment=environment_of(town.database, role)) as terminal:
             waiting = "select 1 from pg_stat_activity where usename = %s and wait_event_type = 'Lock'"
             wait_until(lambda: town.run(waiting, [role]))
             terminal.send(CTRL_C)

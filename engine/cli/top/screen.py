@@ -147,9 +147,9 @@ def _figures(view: View) -> Iterable[Text]:
         "lag",
         _words(
             _worse(f"{size(figures.lag_bytes)}, {_seconds(figures.lag_seconds)}", (figures.lag_seconds or 0) > 1),
-            f"to confirm {size(figures.unconfirmed_bytes)}",
-            f"checkpoint {_seconds(figures.checkpoint_seconds_p99)}",
+            f"checkpoints {_seconds(figures.checkpoint_seconds_p99)}",
             f"loop late {_seconds(figures.loop_late_seconds_p99)}",
+            f"reads {per_second(figures.transactions_per_second)}",
         ),
     )
 
@@ -166,7 +166,7 @@ def _slot(slot: Slot) -> Text:
     return _words(
         Text(slot.slot_name),
         Text("active", style="green") if slot.active else Text("nobody reads it", style="bold red"),
-        f"{size(slot.lag_bytes)} unconfirmed",
+        f"{size(slot.lag_bytes)} behind",
         f"retains {size(slot.retained_bytes)}",
         Text(slot.wal_status or UNKNOWN, style="" if slot.wal_status in GOOD_WAL else "bold red"),
     )
@@ -260,8 +260,15 @@ def _seconds(value: float | None) -> str:
 
 
 def _pair(usual: float | None, late: float | None) -> str:
-    return f"p50 {_seconds(usual)} p99 {_seconds(late)}"
+    return f"{_seconds(usual)} p99 {_seconds(late)}"
 
 
 def _count(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.0f}"
+    """A number in at most five characters."""
+    if value is None:
+        return UNKNOWN
+    if value >= 10_000_000:
+        return f"{value / 1_000_000:.0f}M"
+    if value >= 100_000:
+        return f"{value / 1_000:.0f}k"
+    return f"{value:.0f}"
