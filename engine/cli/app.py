@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import psycopg
 import typer
@@ -19,6 +20,8 @@ from engine.errors import ConfigError, Fenced, Unfit
 from metrics.collect import walflow_version
 from metrics.exposition import AddressUnusable
 from sql.migrate import MigrateError
+
+UNWRITABLE: Final = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EDQUOT)
 
 app = typer.Typer(
     name="walflow",
@@ -67,6 +70,9 @@ def _outcome() -> int:
     except Exception as error:
         if output.is_closed_pipe(error):
             output.leave_pipe()
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            output.let_go()
+            return _complain(Unfit(f"the output cannot be written: {error.strerror}"), Exit.USAGE)
         traceback.print_exc()
         print("walflow: this is a bug; please report it with the lines above", file=sys.stderr)
         return Exit.BUG

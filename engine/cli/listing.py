@@ -68,6 +68,8 @@ def list_command(
     style = views.Style(plain=not out.is_terminal, me=session.role)
     if rows:
         out.put(views.listing(rows, style))
+        if len(rows) == limit and out.is_terminal:
+            output.stderr().print(f"the newest {limit}: --limit shows more", style="dim")
     else:
         output.stderr().print(views.nothing_listed(wanted != Filter(limit=limit), style))
 

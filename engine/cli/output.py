@@ -89,9 +89,13 @@ def _out(stream: TextIO) -> Out:
 
 def leave_pipe() -> NoReturn:
     """End as asked: whoever read the output has seen enough."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())  # else the interpreter complains when it flushes at its end
+    let_go()
     raise SystemExit(Exit.OK)
+
+
+def let_go() -> None:
+    """What standard output still holds goes nowhere: else the interpreter complains when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def is_closed_pipe(error: BaseException | None) -> bool:

@@ -64,14 +64,17 @@ class Session:
         parameters = {**network_options(dsn), "application_name": APPLICATION_NAME, "client_encoding": "UTF8"}
         if connect_timeout is not None:
             parameters["connect_timeout"] = str(connect_timeout)
-        try:
-            self._connection = psycopg.connect(
-                make_conninfo(dsn, **parameters), autocommit=True, prepare_threshold=None
-            )
-        except psycopg.Error as error:
-            raise cannot_connect(error) from error
-        for kind in ("json", "jsonb"):  # as the server prints them
-            self._connection.adapters.register_loader(kind, _RawJson)
+        self._conninfo = make_conninfo(dsn, **parameters)
+        self._connection = _connected(self._conninfo)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the server, or the way to it, is gone: `reconnect` may find it again."""
+        return self._connection.closed
+
+    def reconnect(self) -> None:
+        """Connect anew. Raises Unfit."""
+        self._connection = _connected(self._conninfo)
 
     @property
     def role(self) -> str:
@@ -148,6 +151,16 @@ class Session:
         self.close()
 
 
+def _connected(conninfo: str) -> psycopg.Connection[Any]:
+    try:
+        connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+    except psycopg.Error as error:
+        raise cannot_connect(error) from error
+    for kind in ("json", "jsonb"):  # as the server prints them
+        connection.adapters.register_loader(kind, _RawJson)
+    return connection
+
+
 class _RawJson(psycopg.adapt.Loader):
     """JSON as text: nothing is lost of its numbers and of the order of its keys."""
 
@@ -169,3 +182,8 @@ def cannot_connect(error: psycopg.Error) -> Unfit:
 def _grant(role: str) -> str:
     name = role if re.fullmatch(r"[a-z_][a-z0-9_]*", role) else pgsql.Identifier(role).as_string()
     return pgsql.SQL("select df.grant_usage({})").format(name).as_string()
+
+
+def first_line(error: WalflowError) -> str:
+    """An error on one line, without what to do."""
+    return str(error).splitlines()[0]

@@ -5,24 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.live import Live
 
 from engine.cli import output, terminal, views
-from engine.cli.instances import Details, Found, Waiting, details, find, history
+from engine.cli.instances import Details, Event, Found, Waiting, details, find, history
 from engine.cli.options import AsJson, Id, Owner, with_dsn
 from engine.cli.output import Out
-from engine.cli.session import Session
+from engine.cli.session import Session, first_line
+from engine.errors import Unfit
 
 EXAMPLE = "Example: walflow show order-1001 --watch"
 PAUSE_SECONDS = 0.25
+RETRY_SECONDS = 1.0
 REST = 3
 """Times as long as a question took is waited before the next: a large graph takes the server a while to look through."""
 BELOW = 1
 """Lines of a terminal that stay free under a live picture."""
 
+T = TypeVar("T")
 Look = Callable[[], tuple[Details, list[Waiting]]]
 
 
@@ -43,9 +46,12 @@ def show(
 def show_found(session: Session, found: Found, *, watch: bool, as_json: bool) -> None:
     """The same of an instance that is known."""
 
-    def look() -> tuple[Details, list[Waiting]]:
+    def look_once() -> tuple[Details, list[Waiting]]:
         with session.reading() as asked:
             return details(asked, found)
+
+    def look() -> tuple[Details, list[Waiting]]:
+        return _patiently(session, look_once) if watch else look_once()
 
     out = output.stdout()
     style = views.Style(plain=not out.is_terminal, me=session.role)
@@ -58,6 +64,23 @@ def show_found(session: Session, found: Found, *, watch: bool, as_json: bool) ->
             _live(out, look, style)
         else:
             _events(out, session, found, look, style)
+
+
+def _patiently(session: Session, look: Callable[[], T]) -> T:
+    """What a look gives, also when the server has to come back first: who watches can wait, or press Ctrl-C."""
+    said = False
+    while True:
+        try:
+            if session.lost:
+                session.reconnect()
+            return look()
+        except Unfit as error:
+            if not session.lost:
+                raise
+            if not said:
+                output.stderr().put(f"walflow: {first_line(error)}; trying again")
+            said = True
+            time.sleep(RETRY_SECONDS)
 
 
 def _live(out: Out, look: Look, style: views.Style) -> None:
@@ -77,10 +100,13 @@ def _events(out: Out, session: Session, found: Found, look: Look, style: views.S
     """Where nothing can be drawn over: a line for each thing as it happens."""
     seen: set[tuple[object, ...]] = set()
 
+    def read() -> list[Event]:
+        with session.reading() as asked:
+            return history(asked, found)
+
     def follow() -> bool:
         instance, _ = look()
-        with session.reading() as asked:
-            events = history(asked, found)
+        events = _patiently(session, read)
         new = [event for event in events if (event.event, event.step, event.attempt, event.at) not in seen]
         seen.update((event.event, event.step, event.attempt, event.at) for event in new)
         if new:

@@ -143,6 +143,12 @@ def test_on_a_terminal_with_no_color_there_is_none(listed_town: World, alice: Sh
         assert b"\x1b[3" not in terminal.raw
 
 
+def test_a_full_page_says_that_there_may_be_more(listed_town: World, alice: Shell) -> None:
+    with Terminal("list", "--limit", "1", environment=alice.environment) as terminal:
+        assert terminal.end() == 0
+        assert "the newest 1: --limit shows more" in terminal.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -123,6 +123,19 @@ def test_a_termination_is_a_request_to_stop_looking(town: World, alice: Shell) -
         assert terminal.restored
 
 
+def test_whoever_watches_waits_for_a_lost_connection(town: World, alice: Shell) -> None:
+    id = waiting(town, "watch-6")
+    own = "usename = 'alice' and application_name = 'walflow-cli' and query ~ 'draw_instance|commit'"
+    with Terminal("show", id, "--watch", environment=alice.environment) as terminal:
+        terminal.wait_for_text("⏳ SIGNAL 'go'")
+        wait_until(lambda: town.run(f"select pg_terminate_backend(pid) from pg_stat_activity where {own}"))
+        terminal.wait_for_text("trying again")
+        go(town, id)
+        assert terminal.end() == 0
+        assert "✓ completed" in terminal.text
+        assert terminal.restored
+
+
 def test_in_a_pipe_each_event_is_a_line_when_it_happens(town: World, alice: Shell) -> None:
     id = waiting(town, "watch-4")
     process = follow(alice, "show", id, "--watch")

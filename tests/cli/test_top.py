@@ -298,6 +298,13 @@ def test_programs_get_one_object(alice: Shell, arguments: list[str], town: World
     datetime.fromisoformat(answer["at"])
 
 
+def test_the_engine_of_the_settings_is_asked(town: World, alice: Shell) -> None:
+    listens = {**alice.environment, "WALFLOW_LISTEN": f"0.0.0.0:{town.engine.port}"}
+    answer = json.loads(walflow("top", "--json", **listens).stdout)
+    assert answer["engines"][0]["url"] == f"http://127.0.0.1:{town.engine.port}"
+    assert answer["engines"][0]["role"] == "leader"
+
+
 def test_in_a_pipe_it_is_one_picture(alice: Shell, arguments: list[str]) -> None:
     text = alice.says(*arguments)
     assert text.count("throughput") == 1

@@ -168,6 +168,19 @@ def test_a_pipe_that_is_closed_early_makes_no_noise(town: World, alice: Shell, c
     assert done.stdout == "0\n"
 
 
+@pytest.mark.parametrize("command", ["list", "list --json", "run --show-settings"])
+def test_a_full_disk_is_said_to_be_one(alice: Shell, command: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m engine {command} >/dev/full"],
+        env={**clean_environment(), "LANG": "C.UTF-8", **alice.environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "walflow: the output cannot be written: No space left on device\n"
+
+
 def test_ctrl_c_before_the_work_is_done_is_not_success(town: World, alice: Shell) -> None:
     """A shell must not go on with what follows &&."""
     role = town.database.new_role("blocked")

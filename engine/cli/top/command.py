@@ -22,7 +22,7 @@ from engine.errors import ConfigError, Unfit
 from engine.options import with_settings
 
 EXAMPLE: Final = "Example: walflow top --url http://10.0.0.7:9464 --dsn postgresql://ops@db.internal/app"
-HERE: Final = "http://127.0.0.1:9464"
+ANYWHERE: Final = ("0.0.0.0", "::")
 FASTEST_SECONDS: Final = 0.2
 ONCE_SECONDS: Final = 1.0
 """Between the two looks that one picture is made of, so that it has rates."""
@@ -35,7 +35,10 @@ def top(
     url: Annotated[
         list[str] | None,
         typer.Option(
-            "--url", metavar="URL", help="Where an engine listens; several times for several.", show_default=HERE
+            "--url",
+            metavar="URL",
+            help="Where an engine listens; several times for several.",
+            show_default="the setting listen, on this machine",
         ),
     ] = None,
     interval: Annotated[str, typer.Option("--interval", "-i", metavar="TIME", help="Between two looks.")] = "2s",
@@ -49,7 +52,7 @@ def top(
     Throughput, latency, lag, what waits longest and what fails. q or Ctrl-C ends it. Without an engine to ask, what the database
     alone can tell.
     """
-    urls = [checked_url(text) for text in url or [HERE]]
+    urls = [checked_url(text) for text in url or [_here(loaded)]]
     seconds = _seconds(interval)
     out = output.stdout()
     watch = Watch(urls, Watched(loaded.settings.dsn, loaded.settings.slot))
@@ -65,6 +68,13 @@ def top(
                 _live(out, watch, seconds)
         finally:
             watch.close()
+
+
+def _here(loaded: Loaded) -> str:
+    """Where the engine of these settings listens, for whoever is on the same machine."""
+    host, port = loaded.settings.listen_address
+    host = "127.0.0.1" if host in ANYWHERE else host
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _seconds(text: str) -> float:

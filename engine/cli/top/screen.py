@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from engine.cli.times import coarse, span, stamp
 from engine.cli.top.samples import Figures
-from engine.cli.top.sources import Database, Engine, Slot
+from engine.cli.top.sources import Database, Engine, Oldest, Slot
 from engine.cli.views import one_line, shortened
 
 UNKNOWN: Final = "-"
@@ -189,15 +190,21 @@ def _lists(database: Database, width: int, room: int | None) -> list[Text]:
 
 def _oldest(database: Database, width: int) -> Iterable[Text]:
     yield Text("oldest that have not ended", style="bold") if database.oldest else Text("nothing waits", style="dim")
-    for one in database.oldest:
+    names = [_name(one, width) for one in database.oldest]
+    column = max(map(cell_len, names), default=0)
+    for one, name in zip(database.oldest, names, strict=True):
         age = coarse((one.now - one.created_at).total_seconds())
-        name = shortened(one.id, 38) + (f" {shortened(one.label, 16)}" if one.label else "")
-        text = Text.assemble((f"{age:>6}  ", "yellow"), (f"{name:<30}  ", ""))
+        text = Text.assemble((f"{age:>6}  ", "yellow"), set_cell_size(name, column), "  ")
         if one.quarantined is not None:
             text.append(f"quarantined: {shortened(one.quarantined, width)}", "bold red")
         elif one.waits_for:
             text.append(shortened(one.waits_for, width), "dim")
         yield text
+
+
+def _name(one: Oldest, width: int) -> str:
+    """Id and label, in at most two thirds of the line."""
+    return shortened(f"{one.id}  {one.label}" if one.label else one.id, max(width * 2 // 3, 20))
 
 
 def _failing(database: Database, width: int) -> Iterable[Text]:

@@ -16,9 +16,9 @@ from http.client import HTTPException
 from typing import Any, Final, LiteralString
 from urllib.parse import urlsplit
 
-from engine.cli.session import Asked, Session
+from engine.cli.session import Asked, Session, first_line
 from engine.cli.top.samples import Sample, parsed
-from engine.errors import ConfigError, Unfit, WalflowError
+from engine.errors import ConfigError, Unfit
 
 HTTP_SECONDS: Final = 2.0
 CONNECT_SECONDS: Final = 3
@@ -227,8 +227,3 @@ class Watched:
 def _count(asked: Asked) -> int:
     [count] = asked.values(QUARANTINED)
     return int(count)
-
-
-def first_line(error: WalflowError) -> str:
-    """An error on one line, without what to do."""
-    return str(error).splitlines()[0]
