@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from psycopg import sql as pgsql
 
 from tests.cli.commands import Shell
 from tests.servers import Cluster
@@ -12,16 +13,21 @@ from tests.workflows import World, world
 
 
 @pytest.fixture(scope="session")
-def town(server18: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """The database, its engine, and roles: alice and bob; `chief`, who has the rights of both."""
-    database = server18.database()
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The database, its engine, and roles: alice and bob; `chief`, who has the rights of both.
+
+    On a server of its own: roles are the whole cluster's, and one with others' rights changes what other tests find.
+    """
+    cluster = Cluster(18).start()
     try:
-        chief = database.new_role("chief")
-        database.run(f"grant alice, bob to {chief}".encode())  # type: ignore[arg-type]  # a name made here
+        database = cluster.database()
+        chief = pgsql.Identifier(database.new_role("chief"))
+        database.run(pgsql.SQL("grant alice, bob to {}").format(chief))
         with world(database, database.engine(tmp_path_factory.mktemp("town")).start()) as made:
             yield made
-    finally:
         database.drop()
+    finally:
+        cluster.close()
 
 
 @pytest.fixture

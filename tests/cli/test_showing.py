@@ -186,4 +186,7 @@ def test_ones_own_is_meant_first_and_an_owner_says_whose_outright(town: World, a
         said = chief.refused(command, "both")
         assert "Instance both is ambiguous: alice and bob have one each" in said
         assert "--owner alice" in said
+    name = chief.environment["PGUSER"]
+    assert chief.says("start", "-", "--id", "both", stdin="select 3 as n") == "both\n"
+    assert chief.json("show", "both")["owner"] == name
     assert "Instance not found or access denied: both of role bob" in alice.refused("show", "both", "--owner", "bob")

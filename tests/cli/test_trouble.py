@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
+from engine.cli import app as app_module
 from tests.cli.commands import Shell, clean_environment, environment_of, walflow
 from tests.cli.terminal import CTRL_C, Terminal
 from tests.servers import Cluster, wait_until
@@ -68,14 +70,14 @@ def test_a_database_that_is_not_there_is_exit_3(town: World) -> None:
     assert 'database "nowhere" does not exist' in done.stderr
 
 
-def test_a_wrong_password_is_exit_3_and_is_not_repeated(server18: Cluster, town: World) -> None:
-    database = town.database
+def test_a_wrong_password_is_exit_3_and_is_not_repeated(town: World) -> None:
+    database, server = town.database, town.database.cluster.server
     role = database.new_role("guarded", "login password 'right'")
-    file = server18.server.data_dir / "pg_hba.conf"
+    file = server.data_dir / "pg_hba.conf"
     before = file.read_text()
     file.write_text(f"host all {role} 127.0.0.1/32 scram-sha-256\n{before}")
     try:
-        server18.server.reload()
+        server.reload()
         shell = Shell(database, role)
         wait_until(lambda: shell("list").returncode == 3)
         shell.environment["PGPASSWORD"] = "hush-hush"
@@ -87,7 +89,7 @@ def test_a_wrong_password_is_exit_3_and_is_not_repeated(server18: Cluster, town:
         assert shell("list").returncode == 0
     finally:
         file.write_text(before)
-        server18.server.reload()
+        server.reload()
 
 
 def test_an_unknown_setting_is_exit_2_with_the_list(alice: Shell) -> None:
@@ -194,3 +196,19 @@ def test_ctrl_c_before_the_work_is_done_is_not_success(town: World, alice: Shell
             assert terminal.end() == 130
             assert "Traceback" not in terminal.text
     assert town.run("select 1 from df.cancellations where instance_id = 'ctrl-c'") == []
+
+
+@pytest.mark.parametrize(
+    ("cause", "code"),
+    [
+        (BrokenPipeError(errno.EPIPE, "nobody reads"), 0),
+        (KeyboardInterrupt(), 130),
+        (OSError(errno.ENOENT, "something else"), 1),
+        (None, 1),
+    ],
+)
+def test_what_the_library_of_commands_ends_with_is_told_apart(cause: BaseException | None, code: int) -> None:
+    """It makes 1 of a closed pipe, and some versions of it do so of Ctrl-C: our 1 is a bug."""
+    end = SystemExit(1)
+    end.__context__ = cause
+    assert app_module._code(end) == code
