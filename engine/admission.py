@@ -29,7 +29,7 @@ from engine.machine import outstanding
 from engine.rows import InstanceRow, WaitRow
 from engine.store import Arriving
 from engine.store.rows import StoredInstance
-from engine.tasks import wait_at_most
+from engine.tasks import in_turns, wait_at_most
 
 BATCH: Final = 50
 """Instances brought in at a time."""
@@ -148,9 +148,7 @@ class Arrivals:
         inboxes = await recovery.inboxes(self._store, [live.subject for live in lives.values()])
         cancelled = await self._cancelled([i for i in found.values() if i.state is None and i.status == "pending"])
         waits, children = await self._edges(list(lives))
-        for number, key in enumerate(keys, 1):
-            if number % TURN == 0:
-                await asyncio.sleep(0)
+        async for key in in_turns(keys, TURN):
             instance, live = found.get(key), lives.get(key)
             if live is not None:
                 self._book.arrive(live, inboxes.get(key, ()), waits.get(key, ()), children.get(key, ()))
@@ -258,9 +256,7 @@ class Arrivals:
         await self._passed()
         still = {i.row.key for i in await self._store.instances(keys) if i.status == "pending" and i.state is None}
         inboxes = await recovery.inboxes(self._store, [i.row for i in rows if i.row.key in still])
-        for number, instance in enumerate(rows, 1):
-            if number % TURN == 0:
-                await asyncio.sleep(0)
+        async for instance in in_turns(rows, TURN):
             key = instance.row.key
             if key in still and not self._book.is_known(key):
                 self._book.admit(instance.row, instance.recorded_us, inboxes.get(key, []))

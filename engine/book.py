@@ -40,11 +40,12 @@ from engine.effects import AwaitInstance as AwaitInstanceAsked
 from engine.effects import CancelChild, CancelStep, Effect, Execute, Finish, StartChild, StartTimer, TakeSignal
 from engine.errors import Failure, clip
 from engine.events import CancelRequested, Completed, Event, Signalled, Started
-from engine.frames import Subject, parse_step_key
-from engine.graph import AwaitInstance, CallChild, Graph, GraphError, Kind, graph_of
+from engine.frames import Subject
+from engine.graph import GraphError, graph_of
 from engine.instance import FINAL, HeldEvent, Live, Owed
 from engine.limits import ERROR_MESSAGE_CHARACTERS
 from engine.machine import ENGINE, NEW, State
+from engine.rings import Rings
 from engine.rows import (
     BadText,
     CommandKind,
@@ -118,7 +119,8 @@ class Book:
         self.on_arrived: Callable[[Live], None] = lambda _live: None
         """An instance has come into memory and taken up what was held: what is outstanding is to be handed out."""
         self.on_evicted: Callable[[Live], None] = lambda _live: None
-        self.on_deadlock: Callable[[Live, str, str], None] = lambda _live, _step, _why: None
+        self.on_folded: Callable[[Live, Event, tuple[Effect, ...]], None] | None = None
+        """Told of each event that changed something, and what it asked for."""
         self.instances: dict[int, Live] = {}
         self.complete = True
         """Whether every unfinished instance is in memory: then what comes for others is nobody's."""
@@ -143,7 +145,6 @@ class Book:
         self._settling: dict[int, None] = {}
         """Whose last state says that they are busy with asking, and what they asked for has come since."""
         self._ended: dict[int, None] = {}
-        self._suspects: dict[int, list[tuple[int, str]]] = {}
         self._in_transaction = False
         self._asks = True
         self._skipping = False
@@ -152,9 +153,7 @@ class Book:
         self._unresolved: dict[tuple[int, str], list[tuple[int, CommandRow]]] = {}
         self._asked: list[tuple[Live, Effect]] = []
         self.owed = Owed()
-        self._waits: dict[int, dict[str, int]] = {}
-        self._awaited: set[int] = set()
-        self._children: dict[int, dict[str, int]] = {}
+        self.rings = Rings(self.instances, is_unfinished=self._may_be_unfinished, look_for=self._away)
 
     # --- the log ------------------------------------------------------------------------------------------------
 
@@ -365,6 +364,10 @@ class Book:
             self.on_absent()
         return absent
 
+    def _may_be_unfinished(self, key: int) -> bool:
+        """Whether an instance that is not in memory may be."""
+        return not self.complete and key not in self._ended
+
     def _hold(self, key: int, kind: str, row_key: str, owner: int, event: Event) -> None:
         held = HeldEvent(self._final_lsn, self._ordinal, kind, row_key, self._xid, event, owner)
         self._unwritten.set_aside(key, held)
@@ -395,12 +398,9 @@ class Book:
             self.adopt_wait(wait)
         for step, key in children:
             self.adopt_child(live.key, step, key)
-        self._awaited.add(live.key)  # for all that is known here
         self._idle[live.key] = None
         self._take_up(live, absent, inbox)
-        self._suspect_again(live.key)
-        if live.state.ending is not None:  # its parent may have given it up meanwhile
-            self._check_waits(live)
+        self.rings.arrived(live)
 
     def _take_up(self, live: Live, absent: Absent, inbox: Iterable[HeldEvent]) -> None:
         if live.quarantined is None:
@@ -426,7 +426,7 @@ class Book:
 
     def nobody(self, key: int) -> None:
         """There is no unfinished instance of this key: what came for it has no effect."""
-        self._suspects.pop(key, None)
+        self.rings.nobody(key)
         absent = self.absent.pop(key, Absent())
         self._remember(key)
         for held in absent.held:
@@ -518,7 +518,7 @@ class Book:
 
     def _note_child(self, key: int, parent: tuple[int, str] | None) -> None:
         if parent is not None and parent[0] in self.instances:
-            self._children.setdefault(parent[0], {})[parent[1]] = key
+            self.rings.add_child(*parent, key)
             self._settling[parent[0]] = None
 
     def adopt_child(self, parent: int, step: str, key: int) -> None:
@@ -537,19 +537,14 @@ class Book:
         self._dirty.pop(live.key, None)
         self._idle.pop(live.key, None)
         self._settling.pop(live.key, None)
-        self._waits.pop(live.key, None)
-        self._children.pop(live.key, None)
-        self._awaited.discard(live.key)
+        self.rings.left(live.key)
 
     def _drop(self, live: Live) -> None:
         """It is no more."""
         self._put_out(live)
         self._remember(live.key)
         if live.parent is not None:
-            siblings = self._children.get(live.parent[0], {})
-            siblings.pop(live.parent[1], None)
-            if not siblings:
-                self._children.pop(live.parent[0], None)
+            self.rings.ended(*live.parent)
 
     def _remember(self, key: int) -> None:
         self._ended[key] = None
@@ -615,9 +610,9 @@ class Book:
         self._unwritten.marks.of(kind).extend(commands)
 
     def _command_away(self, key: int, row: CommandRow) -> None:
-        if self.complete or key in self._ended:
+        if not self._may_be_unfinished(key):
             return
-        event = _event_of(row, self._at_us)
+        event = _command_of(row, self._at_us)
         if event is None:
             self._unwritten.marks.take_back([row])
             self._late.add(row.event_id)
@@ -626,7 +621,7 @@ class Book:
             self._hold(key, row.kind, json.dumps([row.owner, row.event_id]), row.owner, event)
 
     def _apply_command(self, row: CommandRow, live: Live) -> None:
-        event = _event_of(row, self._at_us)
+        event = _command_of(row, self._at_us)
         if event is not None:
             self.fold(live, event, row.kind, json.dumps([row.owner, row.event_id]))
         elif live.quarantined is not None and live.held is None and not live.unread:
@@ -646,13 +641,13 @@ class Book:
         self.on_settled(row.instance_key, row.step, row)
         live = self.instances.get(row.instance_key)
         if live is None:
-            if not self.complete and row.instance_key not in self._ended:
+            if self._may_be_unfinished(row.instance_key):
                 event, row_key = completed(row, self._at_us), json.dumps([row.run_as, row.step, row.attempt])
                 self._hold(row.instance_key, "completion", row_key, row.run_as, event)
         # whatever a stranger inserts stands under the stranger's own key, and is none of the instance's events
         elif row.run_as in (machine.ENGINE, live.subject.submitter):
             if row.run_as == machine.ENGINE:
-                self._waits.get(row.instance_key, {}).pop(row.step, None)
+                self.rings.answered(row.instance_key, row.step)
             else:
                 self._unwritten.counts.executions += 1
             row_key = json.dumps([row.run_as, row.step, row.attempt]) if live.quarantined else ""
@@ -683,6 +678,8 @@ class Book:
         self._idle.pop(live.key, None)
         if live.status == "pending" and live.state.started_us is not None:
             live.status, live.started_us = "running", live.state.started_us
+        if self.on_folded is not None:
+            self.on_folded(live, event, effects)
         if effects:
             self._carry_out(live, effects)
 
@@ -695,7 +692,7 @@ class Book:
             else:
                 self._ask(live, effect)
                 if type(effect) is CancelChild:
-                    self._check_waits_below(self._children.get(live.key, {}).get(effect.step))
+                    self.rings.given_up(self.rings.child(live.key, effect.step))
 
     def _finish(self, live: Live, effect: Finish) -> None:
         live.status, live.result, live.error = effect.status, effect.result, effect.error
@@ -730,92 +727,14 @@ class Book:
         if live is not None:
             self.adopt_wait(row)
             try:
-                self.check_wait(live, row.waiter_step)
+                self.rings.check(live, row.waiter_step)
             except Exception as error:
                 self.quarantine(live, _trouble(error))
 
     def adopt_wait(self, row: WaitRow) -> None:
         """A wait of an unfinished instance, as a checkpoint holds it."""
-        self._waits.setdefault(row.waiter_key, {})[row.waiter_step] = row.instance_key
+        self.rings.add_wait(row.waiter_key, row.waiter_step, row.instance_key)
         self._settling[row.waiter_key] = None
-        if row.instance_key in self.instances:
-            self._awaited.add(row.instance_key)
-
-    def waits(self, key: int, step: str) -> bool:
-        """Whether the wait of a step is known, so that a checkpoint answers it."""
-        return step in self._waits.get(key, {})
-
-    def check_wait(self, live: Live, step: str) -> None:
-        """Reports a wait that would never end."""
-        ring, unknown = self._ring(live, step)
-        for key in unknown:
-            self._suspects.setdefault(key, []).append((live.key, step))
-            self._away(key)
-        if ring:
-            ids = [self.instances[key].subject.id for key in ring]
-            steps = ", ".join(f"{a} waits for {b}" for a, b in zip(ids, [*ids[1:], ids[0]], strict=True))
-            self.on_deadlock(live, step, f"Waiting for {ids[0]} would never end: {steps}")
-
-    def _check_waits(self, live: Live) -> None:
-        for step in list(self._waits.get(live.key, ())):
-            self.check_wait(live, step)
-
-    def _check_waits_below(self, key: int | None) -> None:
-        """A parent waits for the end of this child from here on, whatever it agreed on before: some wait may have no end now."""
-        todo, seen = [key], {key}
-        while todo:
-            key = todo.pop()
-            live = self.instances.get(key) if key is not None else None
-            if live is None:
-                continue  # its cancellation brings it
-            self._check_waits(live)
-            for other in (*self._waits.get(live.key, {}).values(), *self._children.get(live.key, {}).values()):
-                if other not in seen:
-                    seen.add(other)
-                    todo.append(other)
-
-    def _suspect_again(self, key: int) -> None:
-        """An instance has arrived that may close a ring of waits."""
-        for waiter, step in self._suspects.pop(key, ()):
-            live = self.instances.get(waiter)
-            if live is None:
-                self._suspects.setdefault(waiter, []).append((waiter, step))
-                self._away(waiter)
-            elif self.waits(waiter, step):
-                self.check_wait(live, step)
-
-    def _ring(self, waiter: Live, step: str) -> tuple[list[int], list[int]]:
-        """The instances from the one that is waited for to the waiter, each of which waits for the next with no way out.
-
-        Second, those that would have to be looked at and are not in memory.
-        """
-        awaited = self._waits[waiter.key][step]
-        unknown: list[int] = []
-        if not _endless(waiter, step):
-            return [], unknown
-        came: dict[int, int | None] = {awaited: None}
-        todo = [awaited]
-        while todo:
-            key = todo.pop()
-            live = self.instances.get(key)
-            if live is None:
-                if not self.complete and key not in self._ended and key != waiter.key:
-                    unknown.append(key)
-                continue
-            for via, other in (*self._waits.get(key, {}).items(), *self._children.get(key, {}).items()):
-                if other not in came and self._is_held_by(live, via, other):
-                    came[other] = key
-                    if other == waiter.key:
-                        return _way(came, other), []
-                    todo.append(other)
-        return [], unknown
-
-    def _is_held_by(self, live: Live, step: str, other: int) -> bool:
-        """Whether the instance cannot end before the other one has."""
-        if (step, 1) not in live.state.draining:
-            return _endless(live, step)
-        child = self.instances.get(other)  # one that has not heard yet that it is cancelled may do nothing but end
-        return child is None or child.state.ending is not None
 
     # --- quarantine -----------------------------------------------------------------------------------------------
 
@@ -915,14 +834,10 @@ class Book:
             shown=self._progress(now_us),
             xids=self.visibility.unproven(),
             # who waits may sleep outside the memory, and an earlier leader have put it there
-            awaited=lambda live: not self.complete or live.parent is not None or live.key in self._awaited,
-            is_there=self.is_there,
+            awaited=lambda live: not self.complete or live.parent is not None or self.rings.is_awaited(live.key),
+            is_there=self.rings.is_there,
             backlog=self.backlog,
         )
-
-    def is_there(self, key: int, step: str) -> bool:
-        """Whether the row was folded of a child, or of a wait for an instance, that a step asked for."""
-        return step in self._waits.get(key, ()) or step in self._children.get(key, ())
 
     def stored(self, cut: Cut, gone: Iterable[int] = ()) -> None:
         """The cut is committed. `gone` are instances whose rows somebody removed: they are no more."""
@@ -973,39 +888,6 @@ def parent_of(row: InstanceRow) -> tuple[int, str] | None:
     return None if row.parent_key is None else (row.parent_key, row.parent_step)
 
 
-def _endless(live: Live, step: str) -> bool:
-    """Whether the step waits for an instance, and nothing in its own graph ends that but the instance's end."""
-    key = parse_step_key(step)
-    if key is None or key[0] > len(live.subject.graph.nodes) or not machine.is_open(live.subject, live.state, step):
-        return False
-    graph = live.subject.graph
-    match graph.node(key[0]).spec:
-        case AwaitInstance(timeout_seconds=None) | CallChild(options=None):
-            bounded = False
-        case CallChild(options=str(options)):
-            bounded = "timeout_seconds" in json.loads(options)
-        case _:
-            bounded = True
-    return not bounded and not any(_way_out(graph, number) for number in graph.route(key[0])[:-1])
-
-
-def _way_out(graph: Graph, number: int) -> bool:
-    """Whether a node may end though something in it goes on for ever."""
-    node = graph.node(number)
-    if node.kind in (Kind.JOIN, Kind.MAP):
-        return any(graph.node(inner).kind is Kind.BREAK for inner in range(number, node.last + 1))
-    return node.kind in (Kind.RACE, Kind.TIMEOUT)
-
-
-def _way(came: dict[int, int | None], end: int) -> list[int]:
-    way: list[int] = []
-    key: int | None = end
-    while key is not None:
-        way.append(key)
-        key = came[key]
-    return way[::-1]
-
-
 _dumps: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -1014,8 +896,12 @@ def _attempt(live: Live, effect: Execute | StartChild | CancelStep | CancelChild
     return live.key, effect.step, effect.attempt if isinstance(effect, Execute | CancelStep) else 1
 
 
-def _event_of(row: CommandRow, at_us: int) -> Signalled | CancelRequested | None:
-    """A release is no event of the machine."""
+def event_of(row: CompletionRow | CommandRow, at_us: int) -> Completed | Signalled | CancelRequested | None:
+    """What a row is to the machine. A release is no event of it."""
+    return completed(row, at_us) if isinstance(row, CompletionRow) else _command_of(row, at_us)
+
+
+def _command_of(row: CommandRow, at_us: int) -> Signalled | CancelRequested | None:
     match row.kind:
         case "signal":
             return Signalled(row.event_id, at_us, row.name, row.text)

@@ -7,6 +7,7 @@ at once, as a ConfigError; no error text contains a value that may be a secret.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 import tomllib
@@ -24,6 +25,7 @@ from engine.errors import ConfigError
 
 LogFormat: TypeAlias = Literal["text", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+Traces: TypeAlias = Literal["off", "otlp"]
 
 PREFIX: Final = "WALFLOW_"
 CONFIG_VARIABLE: Final = "WALFLOW_CONFIG"
@@ -64,6 +66,8 @@ class Settings:
     """Age at which finished instances are removed; zero keeps them."""
     log_format: LogFormat
     log_level: LogLevel
+    traces: Traces
+    """Where OpenTelemetry spans go."""
 
     @property
     def listen_address(self) -> tuple[str, int]:
@@ -188,6 +192,14 @@ def one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def parse_traces(text: str) -> str:
+    """`off`, or `otlp` where OpenTelemetry is installed."""
+    one_of("off", "otlp")(text)
+    if text == "otlp" and importlib.util.find_spec("opentelemetry") is None:
+        raise ValueError("off, unless OpenTelemetry is installed: pip install 'walflow[traces]'")
+    return text
+
+
 SETTINGS: Final[Sequence[Setting]] = (
     Setting(
         name="dsn",
@@ -236,6 +248,12 @@ SETTINGS: Final[Sequence[Setting]] = (
         parse=one_of("debug", "info", "warning", "error"),
         default="info",
         help="debug, info, warning or error.",
+    ),
+    Setting(
+        name="traces",
+        parse=parse_traces,
+        default="off",
+        help="off or otlp: OpenTelemetry spans, as its own variables say (OTEL_EXPORTER_OTLP_ENDPOINT …).",
     ),
 )
 BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in SETTINGS}

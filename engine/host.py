@@ -18,6 +18,7 @@ from cdc.stream import StreamMessage
 from engine.doctor.findings import Finding
 from engine.executors.login import Logins
 from engine.store import Store
+from engine.story import Told
 from engine.upkeep import Leader
 
 
@@ -99,6 +100,9 @@ class Host(Protocol):
 
     def logins(self, lookup: Store) -> Logins:
         """How submitting roles are logged in; their names are found on `lookup`."""
+
+    def told(self, system: str) -> Told | None:
+        """Who is told the story of instances, if anybody is. `system`: the database system's identifier."""
 
     def upkeep(self, leader: Leader) -> Coroutine[Any, Any, None]:
         """What removes what is over, for as long as it runs."""

@@ -177,6 +177,7 @@ class Leadership:
             await scanner.import_snapshot(slot.snapshot_name)
             started = await self._replication.start(self._settings.slot, self._settings.publication)
             async with started.holding():
+                recovery.check_made(await self._main.slot(self._settings.slot), slot)
                 moment = await self._main.moment()
                 await self._make_book(moment, slot.consistent_point)
                 folded = await recovery.scan(scanner, self.book, slot.consistent_point)
@@ -225,6 +226,7 @@ class Leadership:
             brought=lambda: self._checkpointer.poke(),
             now_us=self.now_us,
         )
+        self.book.on_folded = self._host.told(self._system.system_identifier)
         self.book.on_absent = self._arrivals.poke
         self.book.owed.on_first = self._hand_out_soon
         self.book.on_arrived = self._arrived
@@ -252,7 +254,7 @@ class Leadership:
         self._checkpointer = self._checkpointer_for(self._main)
         self.book.on_settled = self._settled
         self.book.on_heartbeat = self._heartbeat_came
-        self.book.on_deadlock = self._deadlock
+        self.book.rings.on_deadlock = self._deadlock
         self.book.on_event = self._metrics.events.inc
         self.book.on_started = lambda _live: self._metrics.instances_started.inc()
 
@@ -389,9 +391,9 @@ class Leadership:
                 self._recorder.drop_wait(live.key, effect.step)
 
     def _await(self, live: Live, effect: AwaitInstance, xids: tuple[int, ...]) -> None:
-        if self.book.waits(live.key, effect.step):
+        if self.book.rings.waits(live.key, effect.step):
             # a checkpoint answers it; an earlier leader may have found that it would never end, and not have said so
-            self.book.check_wait(live, effect.step)
+            self.book.rings.check(live, effect.step)
             return
         self._recorder.begin_wait(
             Waiting(
@@ -572,7 +574,7 @@ class Leadership:
         if not self._caught_up:
             return
         for effect in self._not_under_way(live):
-            if not (isinstance(effect, StartChild | AwaitInstance) and self.book.is_there(live.key, effect.step)):
+            if not (isinstance(effect, StartChild | AwaitInstance) and self.book.rings.is_there(live.key, effect.step)):
                 self._dispatch(live, effect, look=True)
 
     def _not_under_way(self, live: Live) -> list[Effect]:

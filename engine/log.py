@@ -20,6 +20,8 @@ from engine.config import LogFormat, LogLevel
 
 VALUE_CHARACTERS: Final = 4_000  # of one field; an error text may be megabytes
 TRACEBACK_CHARACTERS: Final = 20_000
+LAST_SECOND: Final = 253_402_300_799
+"""Of the year 9999, after which Python has no dates."""
 FIELDS_ATTRIBUTE: Final = "walflow_fields"
 QUIET: Final = {"asyncio": logging.WARNING, "psycopg": logging.WARNING}  # theirs, below warning, are not our events
 
@@ -29,6 +31,14 @@ _PLAIN: Final = re.compile(r"[\w.:/@~+-]+")
 def fields(**values: object) -> dict[str, object]:
     """Return the `extra` of a log call that adds these fields to the event."""
     return {FIELDS_ATTRIBUTE: values}
+
+
+def time_text(at_us: int) -> str:
+    """A time in microseconds since 1970 UTC, as it stands in events."""
+    whole, us = divmod(at_us, 1_000_000)
+    if whole > LAST_SECOND:
+        return f"{whole} s"
+    return datetime.fromtimestamp(whole, UTC).replace(microsecond=us).isoformat().replace("+00:00", "Z")
 
 
 def set_up(log_format: LogFormat, log_level: LogLevel, stream: TextIO | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -38,6 +39,8 @@ from engine.executors.login import Login
 from engine.store import Store
 from engine.store.border import ours
 from engine.store.postgres import PostgresStore
+from engine.story import Told, all_of, to_log
+from engine.story import log as story_log
 from engine.upkeep import Leader, Upkeep
 from metrics.collect import Metrics
 
@@ -55,6 +58,7 @@ class PostgresHost:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._tracers: dict[str, Told] = {}
         self.chance = random.Random()
 
     def monotonic(self) -> float:
@@ -75,6 +79,16 @@ class PostgresHost:
 
     def logins(self, lookup: Store) -> Login:
         return Login(self._settings.step_dsn, self._settings.step_passfile, lookup)
+
+    def told(self, system: str) -> Told | None:
+        listeners: list[Told] = [to_log] if story_log.isEnabledFor(logging.DEBUG) else []
+        if self._settings.traces == "otlp":
+            if system not in self._tracers:
+                from engine.tracing import to_otlp  # an optional extra
+
+                self._tracers[system] = to_otlp(system)
+            listeners.append(self._tracers[system])
+        return all_of(listeners)
 
     def upkeep(self, leader: Leader) -> Coroutine[Any, Any, None]:
         settings = self._settings

@@ -9,7 +9,8 @@ checkpoint holds. Position, identity of the slot and states are stored by one tr
 `scanning` stands in df.checkpoint, and whoever finds it there begins again.
 
 A scan does not know the order of the log. Per instance, a row that some completion names as its cause was acted on before: such
-rows are folded first; the others follow in the order in which they were recorded.
+rows are folded first; the others follow in the order in which they were recorded, unless that contradicts what was done
+(`engine.evidence`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Final
 from cdc.errors import SlotLost
 from cdc.lsn import Lsn
 from cdc.slot import CreatedSlot, SlotState, SystemIdentity, check_slot, check_stored_position
-from engine.book import Book, completed, parent_of
+from engine.book import Book, completed, event_of, parent_of
 from engine.codec import CodecError, Stored
 from engine.effects import (
     AwaitInstance,
@@ -40,17 +41,19 @@ from engine.effects import (
     StartTimer,
     TakeSignal,
 )
-from engine.errors import MachineError, Unfit, WalflowError
+from engine.errors import LeadershipLost, MachineError, Unfit, WalflowError
 from engine.events import CancelRequested, Event, Signalled, Started
+from engine.evidence import Row, in_order
 from engine.executors.login import Logins
 from engine.frames import Subject
 from engine.host import Replication
 from engine.instance import HeldEvent, Live
 from engine.log import fields
-from engine.machine import ENGINE, FOREVER, NEW, State, outstanding
+from engine.machine import ENGINE, FOREVER, NEW, State, fold, outstanding
 from engine.rows import CommandKind, CommandRow, CompletionRow, InstanceRow, WaitRow
 from engine.store import Arriving, Inbox, Loading, Results, Scanning, Store
 from engine.store.rows import Checkpoint, CompletionKey, Recorded, Seen, SetAside, StoredInstance
+from engine.tasks import in_turns
 
 log = logging.getLogger("walflow.recovery")
 
@@ -243,12 +246,22 @@ async def make_slot(replication: Replication, name: str) -> CreatedSlot:
     return await replication.create_slot(name)
 
 
+def check_made(held: SlotState | None, made: CreatedSlot) -> None:
+    """Raises LeadershipLost unless the slot that is read begins where the one began that was made.
+
+    In between nobody held it: another engine that was to make one, and had not heard yet that it does not lead, may have put
+    its own in the place. What was committed between the two would come neither by the snapshot nor by the log.
+    """
+    if held is None or held.confirmed_flush_lsn is None or held.confirmed_flush_lsn > made.consistent_point:
+        raise LeadershipLost("the slot was exchanged before it was read: it is made again")
+
+
 async def scan(store: Scanning, book: Book, consistent_point: Lsn) -> int:
     """Folds every row that no checkpoint holds; returns how many. `store` has imported the slot's snapshot."""
     book.lsn = consistent_point
     folded = 0
     async for instances in store.unfinished_instances():
-        folded += await _scan_chunk(store, book, instances, consistent_point)
+        folded += len(await _scan_chunk(store, book, instances, consistent_point))
         book.leave_unchanged([instance.row.key for instance in instances])
     await _adopt_waits(store, book)
     for kind in COMMANDS:
@@ -272,11 +285,38 @@ class _History:
     found: list[_Found] = field(default_factory=list)
     causes: set[str] = field(default_factory=set)
 
-    def ordered(self) -> list[_Found]:
-        return sorted(self.found, key=lambda f: (f.row.event_id not in self.causes, f.recorded_us, f.row.event_id))
+    def ordered(self, book: Book, row: InstanceRow) -> list[_Found]:
+        """As they are to be folded into the instance, which the book has taken up as far as it does."""
+        known = {found.row.event_id: found for found in self.found}
+        rows = [made for found in self.found if (made := self._row(found)) is not None]
+        base = _base(book, row)
+        if base is None:
+            return sorted(self.found, key=lambda f: (f.row.event_id not in self.causes, f.recorded_us, f.row.event_id))
+        events = [known.pop(made.event.event_id) for made in in_order(*base, rows)]
+        return events + list(known.values())  # a release comes last: it is for what could not fold one of the others
+
+    def _row(self, found: _Found) -> Row | None:
+        cause = found.row.cause if isinstance(found.row, CompletionRow) else None
+        event = event_of(found.row, found.recorded_us)
+        return None if event is None else Row(event, found.recorded_us, cause, found.row.event_id in self.causes)
 
 
-async def _scan_chunk(store: Scanning, book: Book, instances: list[StoredInstance], lsn: Lsn) -> int:
+def _base(book: Book, row: InstanceRow) -> tuple[Subject, State] | None:
+    """What the rows are folded into: the instance as it is in memory, or will begin when there is room; None when it cannot."""
+    live = book.instances.get(row.key)
+    if live is not None:
+        return None if live.quarantined is not None else (live.subject, live.state)
+    if not book.is_waiting(row):
+        return None
+    try:
+        subject = book.subject(row)
+    except ValueError:
+        return None
+    return subject, fold(subject, NEW, Started(row.event_id, 0))[0]
+
+
+async def _scan_chunk(store: Scanning, book: Book, instances: list[StoredInstance], lsn: Lsn) -> set[str]:
+    """Folds these instances and all that is found of them; returns the ids of the rows."""
     histories = await _histories(store, instances)
     asides = await inboxes(store, [instance.row for instance in instances])
     known = {live.key: live for live in await lives(store, book, instances)}
@@ -299,7 +339,7 @@ async def _scan_chunk(store: Scanning, book: Book, instances: list[StoredInstanc
             if aside:
                 book.take_up(row.key, aside)
             there = {held.event.event_id for held in aside}
-            for ordinal, found in enumerate(histories[row.key].ordered(), 1):
+            for ordinal, found in enumerate(histories[row.key].ordered(book, row), 1):
                 if found.row.event_id in there:
                     continue
                 at(0, found.recorded_us, lsn, ordinal)
@@ -307,7 +347,10 @@ async def _scan_chunk(store: Scanning, book: Book, instances: list[StoredInstanc
                     book.completion(found.row)
                 else:
                     book.command(found.row)
-    return len(instances) + sum(len(history.found) for history in histories.values())
+    return {
+        *(instance.row.event_id for instance in instances),
+        *(found.row.event_id for history in histories.values() for found in history.found),
+    }
 
 
 async def _histories(store: Scanning, instances: list[StoredInstance]) -> dict[int, _History]:
@@ -343,10 +386,8 @@ async def see_unfolded(store: Scanning, book: Book) -> Seen:
 async def _asked(book: Book) -> list[CompletionKey]:
     """The keys of the completions that unfinished instances wait for."""
     asked: list[CompletionKey] = []
-    for number, live in enumerate(list(book.instances.values()), 1):
+    async for live in in_turns(list(book.instances.values()), YIELD_EVERY):
         asked += _open_keys(live)
-        if number % YIELD_EVERY == 0:
-            await asyncio.sleep(0)
     return asked
 
 
@@ -373,10 +414,11 @@ async def fold_missed(store: Scanning, book: Book, seen: Seen) -> int:
     keys = [key for key in seen.keys if not book.is_known(key)]
     unknown = [found for found in await store.unfinished_among(keys) if found.state is None]
     instances = [found for found in unknown if not book.is_known(found.row.key) and not book.is_waiting(found.row)]
-    missed = await _scan_chunk(store, book, instances, book.lsn) if instances else 0
+    scanned = await _scan_chunk(store, book, instances, book.lsn) if instances else set()
+    missed = len(scanned)
     for kind in COMMANDS:
         for command in await store.commands_among(kind, seen.commands[kind]):
-            if book.is_late(command.row.event_id):
+            if command.row.event_id in scanned or book.is_late(command.row.event_id):
                 continue
             missed += 1
             with book.elsewhere() as at:

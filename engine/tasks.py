@@ -1,11 +1,13 @@
-"""Ending tasks, for good, and waiting, but not for ever."""
+"""Ending tasks, for good; waiting, but not for ever; and letting others have their turn."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection
-from typing import Any, Final
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
 
 AGAIN_SECONDS: Final = 1.0
 """Before a task that still runs is cancelled again: psycopg may be asking the server to stop a query."""
@@ -23,6 +25,14 @@ async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
             task.cancel()
         _, running = await asyncio.wait(running, timeout=AGAIN_SECONDS)
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def in_turns(items: Sequence[T], turn: int) -> AsyncIterator[T]:
+    """One after another; others have their turn after so many."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % turn == 0:
+            await asyncio.sleep(0)
 
 
 async def wait_at_most(event: asyncio.Event, seconds: float | None) -> None:

@@ -768,7 +768,7 @@ class Deadlocks(Log):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[tuple[int, str, str]] = []
-        self.book.on_deadlock = lambda live, step, why: self.found.append((live.key, step, why))
+        self.book.rings.on_deadlock = lambda live, step, why: self.found.append((live.key, step, why))
 
 
 def test_the_wait_that_closes_a_ring_is_the_one_that_is_told() -> None:
@@ -876,8 +876,8 @@ def test_a_ring_that_is_looked_for_later_is_found() -> None:
     log.transaction(start(await_("w2")), start(await_("w1"), key=2, id_="w2"))
     log.book.adopt_wait(WaitRow(2, 1, "1"))
     log.book.adopt_wait(WaitRow(1, 2, "1"))
-    assert log.book.waits(1, "1")
-    log.book.check_wait(log.live(1), "1")
+    assert log.book.rings.waits(1, "1")
+    log.book.rings.check(log.live(1), "1")
     assert [(key, step) for key, step, _ in log.found] == [(1, "1")]
 
 

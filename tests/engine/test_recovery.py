@@ -13,12 +13,15 @@ import pytest
 
 from cdc.lsn import Lsn
 from cdc.slot import SlotState, SystemIdentity
+from engine.config import load
 from engine.connect import connect
-from engine.errors import Unfit
-from engine.recovery import why_rebuild
+from engine.errors import LeadershipLost, Unfit
+from engine.postgres import PostgresHost
+from engine.recovery import check_made, make_slot, why_rebuild
 from engine.store.postgres import PostgresStore
 from engine.store.rows import Checkpoint
-from tests.servers import ENGINE_ROLE, Database, wait_until
+from metrics.collect import Metrics
+from tests.servers import ENGINE_ROLE, Cluster, Database, wait_until
 
 SYSTEM: Final = SystemIdentity(system_identifier="7", timeline=1, flushed=Lsn(500), database="app")
 SLOT: Final = SlotState(
@@ -116,3 +119,34 @@ def test_a_takeover_counts_both_epochs_up_and_says_when_a_scan_begins(database: 
     assert database.run(epochs) == [(before + 1, before + 1, False)]
     assert take_over(database, scanning=True) == before + 2
     assert database.run(epochs) == [(before + 2, before + 2, True)]
+
+
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_a_slot_that_was_exchanged_between_its_making_and_its_reading_is_noticed(
+    server: Cluster, exchanged: bool
+) -> None:
+    """What was committed between the two would come neither by the snapshot nor by the log."""
+    database = server.database()
+
+    async def make_and_read() -> None:
+        host = PostgresHost(
+            load({}, {"WALFLOW_DSN": database.engine_dsn, "WALFLOW_SLOT": database.slot}).settings, Metrics()
+        )
+        store, mine, other = await host.store("a"), await host.replication("b"), await host.replication("c")
+        try:
+            made = await make_slot(mine, database.slot)
+            if exchanged:
+                database.run("select df.start('select 1')", role="alice")
+                await make_slot(other, database.slot)
+            async with (await mine.start(database.slot, "walflow")).holding():
+                check_made(await store.slot(database.slot), made)
+        finally:
+            for connection in (store, mine, other):
+                await connection.close()
+
+    if exchanged:
+        with pytest.raises(LeadershipLost, match="was exchanged before it was read"):
+            asyncio.run(make_and_read())
+    else:
+        asyncio.run(make_and_read())
+    database.drop()

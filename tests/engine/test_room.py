@@ -437,7 +437,7 @@ def test_what_others_cannot_see_yet_stays_until_they_can() -> None:
 def test_a_ring_of_waits_through_what_is_away_is_found_when_it_has_arrived(away: tuple[Log, Cut]) -> None:
     log, stored = away
     found: list[str] = []
-    log.book.on_deadlock = lambda live, step, why: found.append(why)
+    log.book.rings.on_deadlock = lambda live, step, why: found.append(why)
     log.transaction(start(await_("w1"), key=50, id_="w50"))
     log.transaction(wait_for(1, 50, "1"))
     assert 1 in log.book.absent

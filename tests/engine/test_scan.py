@@ -54,7 +54,7 @@ def test_a_scan_brings_the_waits_that_no_checkpoint_holds_and_the_first_checkpoi
     _, waiter = keys
     book, folded = scanned(database)
     assert folded == 3
-    assert book.waits(waiter, "1")
+    assert book.rings.waits(waiter, "1")
     assert book.awaited, "somebody waits for the next checkpoint"
     assert book.collect().marks.wait == [(waiter, "1")]
 
@@ -67,7 +67,7 @@ def test_a_scan_knows_the_waits_that_a_checkpoint_holds(database: Database, keys
     database.run("update df.instances set status = 'running' where key = %s", [waiter], role=ENGINE_ROLE)
     database.run("update df.waits set folded = true", role=ENGINE_ROLE)
     book, _ = scanned(database)
-    assert book.waits(waiter, "1")
+    assert book.rings.waits(waiter, "1")
     assert book.collect().marks.wait == []
     database.run("select df.signal('awaited', 'go')", role="alice")
     book, _ = scanned(database)
@@ -87,7 +87,7 @@ def test_a_scan_leaves_out_a_wait_that_was_answered(database: Database, keys: tu
         role=ENGINE_ROLE,
     )
     book, _ = scanned(database)
-    assert not book.waits(waiter, "1")
+    assert not book.rings.waits(waiter, "1")
 
 
 def test_a_scan_marks_the_commands_that_are_for_nobody(database: Database) -> None:

@@ -36,6 +36,26 @@ def test_rows_that_the_publication_left_out_for_a_while_are_folded_from_the_tabl
     assert engine.metric("walflow_recovered_total", how="scan") == 2
 
 
+def test_a_start_and_its_signal_that_the_publication_left_out_are_folded_once(
+    database: Database, tmp_path: Path
+) -> None:
+    engine = database.engine(tmp_path).start()
+    database.run("alter publication walflow drop table df.instances, df.signals")
+    with database.connect("alice", autocommit=False) as alice:
+        alice.execute("select df.start(df.seq(df.wait_for_signal('go'), df.wait_for_signal('go')), id => 'twice')")
+        alice.execute("select df.signal('twice', 'go')")
+        alice.commit()
+    with database.connect() as connection:
+        connection.execute(repair_statement("walflow").encode())
+    engine.kill()
+    engine.start()
+    wait_until(lambda: engine.metric("walflow_recovered_total", how="scan") == 2, timeout=40)
+    wait_until(lambda: database.run("select 1 from df.states"))
+    assert database.run("select status from df.instances") == [("running",)], "one signal is no two"
+    database.run("select df.signal('twice', 'go')", role="alice")
+    wait_until(lambda: database.run("select 1 from df.instances where status = 'completed'"))
+
+
 def test_children_and_waits_that_the_publication_left_out_are_folded_from_the_tables(
     database: Database, tmp_path: Path
 ) -> None:

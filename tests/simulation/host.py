@@ -34,6 +34,9 @@ class Host(Client):
     def logins(self, lookup: Any) -> Logins:
         return Logins(self)
 
+    def told(self, system: str) -> None:
+        """Nobody."""
+
     async def upkeep(self, leader: Leader) -> None:
         """Nothing is old enough to be removed."""
         await asyncio.get_running_loop().create_future()

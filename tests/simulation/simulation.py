@@ -35,7 +35,7 @@ SLOT: Final = "walflow"
 SETTINGS: Final = Settings(
     dsn="", replication_dsn="", step_dsn="", step_passfile=None, slot=SLOT, publication="walflow", listen="127.0.0.1:0",
     step_connections=4, step_connections_per_role=2, admission=1000, grace=timedelta(seconds=1), retention=timedelta(0),
-    log_format="text", log_level="error",
+    log_format="text", log_level="error", traces="off",
 )  # fmt: skip
 ROW_SHOWN: Final = (
     "key",

@@ -59,6 +59,8 @@ class Steps:
         self.spoilt = False
         self.idle_since = host.monotonic()
         backend.on_end = lambda: host.later(self._lose)
+        if not backend.alive:  # somebody who takes over ended it while it ended others
+            host.later(self._lose)
         host.connections.append(self)
 
     def call(self, parameters: Sequence[bytes | None], done: Done) -> None:
