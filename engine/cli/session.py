@@ -25,7 +25,7 @@ from engine.errors import ConfigError, Unfit, WalflowError
 APPLICATION_NAME: Final = "walflow-cli"
 NOT_THERE: Final = ("3F000", "42P01", "42883", "42703")
 """No such schema, table, function or column: there is no df, or an older one."""
-OF_THE_REQUEST: Final = ("22", "23", "42", "P0", "55", "54", "0A")
+OF_THE_REQUEST: Final = ("22", "23", "42", "P0", "0A")
 """Classes of SQLSTATE that say what is wrong with what was asked for."""
 READING: Final = pgsql.SQL(
     "set transaction read only; set local search_path = pg_catalog, pg_temp; set local timezone = 'UTC'"
@@ -122,7 +122,7 @@ class Session:
         if state == "42501" and message.startswith("permission denied"):
             grant = f"As the owner of schema df: {_grant(self.role)}"
             return Unfit(f"{message} (role {self.role} in database {self.dbname})", hint or grant)
-        if isinstance(error, psycopg.OperationalError) and state[:2] not in OF_THE_REQUEST:
+        if isinstance(error, psycopg.OperationalError):
             return Unfit(message, hint or "Look at the server's log, and try again.")
         if state[:2] in OF_THE_REQUEST:
             return ConfigError(message, hint)

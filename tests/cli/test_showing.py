@@ -103,6 +103,18 @@ def test_on_a_terminal_one_is_followed_to_its_end(town: World, alice: Shell) -> 
         assert terminal.restored
 
 
+def test_what_runs_in_a_long_workflow_stays_on_the_screen(town: World, alice: Shell) -> None:
+    steps = ", ".join(["'select 1'"] * 40)
+    town.start(town.build(f"select df.seq_all({steps}, df.wait_for_signal('go', 600), {steps})"), id="watch-long")
+    with Terminal("show", "watch-long", "--watch", environment=alice.environment) as terminal:
+        terminal.wait_for_text("⏳ SIGNAL 'go'")
+        assert "watch-long" in terminal.text
+        assert "lines above" in terminal.text
+        assert "lines below" in terminal.text
+        terminal.send(CTRL_C)
+        assert terminal.end() == 0
+
+
 def test_ctrl_c_stops_looking_and_not_the_workflow(town: World, alice: Shell) -> None:
     id = waiting(town, "watch-2")
     with Terminal("show", id, "--watch", environment=alice.environment) as terminal:
