@@ -122,6 +122,8 @@ class Session:
         if state == "42501" and message.startswith("permission denied"):
             grant = f"As the owner of schema df: {_grant(self.role)}"
             return Unfit(f"{message} (role {self.role} in database {self.dbname})", hint or grant)
+        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+            return Unfit(message, "This server takes no writes (a standby?): say where the primary is with --dsn.")
         if isinstance(error, psycopg.OperationalError):
             return Unfit(message, hint or "Look at the server's log, and try again.")
         if state[:2] in OF_THE_REQUEST:
