@@ -114,6 +114,8 @@ class Event:
     duration_ms: float | None
     who: str | None
     note: str | None
+    begun_at: datetime
+    """When the instance was started, for what counts from there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,15 +209,18 @@ def tree(asked: Asked, found: Found) -> str:
 
 HISTORY: Final[LiteralString] = """
     select h.number, h.at, h.event, h.node_id, h.node_type, h.step, h.attempt, h.repetitions, h.query, h.outcome, h.result,
-           h.error, h.error ->> 'message' as message, h.started_at, h.duration_ms::float8 as duration_ms, h.who, h.note
-      from df.history_of(%(key)s) as h
-     order by h.number
+           h.error, h.error ->> 'message' as message, h.started_at, h.duration_ms::float8 as duration_ms,
+           h.who, h.note, i.created_at as begun_at
+      from df.history_of(%(key)s) as h, df.instances i
+     where i.key = %(key)s
+     order by h.number desc
+     limit %(last)s
 """
 
 
-def history(asked: Asked, found: Found) -> list[Event]:
-    """What happened in an instance, in order."""
-    return asked.rows(Event, HISTORY, key=found.key)
+def history(asked: Asked, found: Found, last: int | None = None) -> list[Event]:
+    """What happened in an instance, in order; the last so many events."""
+    return asked.rows(Event, HISTORY, key=found.key, last=last)[::-1]
 
 
 # -- many -------------------------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from engine.errors import ConfigError
 
 EXPLAIN_EXAMPLE = "Example: walflow explain order-1001; before a start: walflow explain --file order.sql"
 HISTORY_EXAMPLE = "Example: walflow history order-1001 --json"
+OURS = ("message", "begun_at")
+"""Fields that are for rendering."""
 AN_ID = re.compile(r"[~A-Za-z0-9][A-Za-z0-9._:/-]{0,199}")
 
 
@@ -55,15 +57,23 @@ def explain(
 
 
 @with_dsn
-def history_command(session: Session, id: Id, owner: Owner = None, as_json: AsJson = False) -> None:
+def history_command(
+    session: Session,
+    id: Id,
+    last: Annotated[
+        int | None, typer.Option("--last", metavar="N", min=1, help="Only the last so many events.")
+    ] = None,
+    owner: Owner = None,
+    as_json: AsJson = False,
+) -> None:
     """Tell what happened in a workflow, step by step.
 
     With the SQL as it really ran, in the order in which it was recorded.
     """
     with session.reading() as asked:
-        events = history(asked, find(session, asked, id, owner))
+        events = history(asked, find(session, asked, id, owner), last)
     out = output.stdout()
     if as_json:
-        out.json([{name: value for name, value in asdict(event).items() if name != "message"} for event in events])
+        out.json([{name: value for name, value in asdict(event).items() if name not in OURS} for event in events])
     else:
         out.put(views.told(events, views.Style(plain=not out.is_terminal, me=session.role)))

@@ -112,6 +112,10 @@ class Session:
                 yield Asked(self._connection)
         except psycopg.Error as error:
             raise self.explained(error) from error
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                "what was given is not text in UTF-8", "Look at the arguments, and at standard input."
+            ) from error
 
     def explained(self, error: psycopg.Error) -> WalflowError:
         """What an error of the server means to whoever asked."""
@@ -124,6 +128,8 @@ class Session:
             return Unfit(f"{message} (role {self.role} in database {self.dbname})", hint or grant)
         if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
             return Unfit(message, "This server takes no writes (a standby?): say where the primary is with --dsn.")
+        if isinstance(error, psycopg.DataError) and not state:  # psycopg's own: a text with a NUL
+            return ConfigError(message)
         if isinstance(error, psycopg.OperationalError):
             return Unfit(message, hint or "Look at the server's log, and try again.")
         if state[:2] in OF_THE_REQUEST:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Annotated, TypeVar
 
@@ -55,7 +56,7 @@ def show_found(session: Session, found: Found, *, watch: bool, as_json: bool) ->
 
     out = output.stdout()
     style = views.Style(plain=not out.is_terminal, me=session.role)
-    with terminal.stopped_quietly():
+    with terminal.stopped_quietly() if watch else nullcontext():
         if as_json:
             _for_programs(out, look, watch=watch)
         elif not watch:
@@ -84,16 +85,20 @@ def _patiently(session: Session, look: Callable[[], T]) -> T:
 
 
 def _live(out: Out, look: Look, style: views.Style) -> None:
-    """One picture over the other, and the whole of the last."""
-    with Live(console=out, auto_refresh=False, transient=True) as live:
+    """One picture over the other, and the whole of the last, which stays when Ctrl-C ends it."""
+    seen = look()
+    try:
+        with Live(console=out, auto_refresh=False, transient=True) as live:
 
-        def draw() -> bool:
-            instance, waiting = look()
-            live.update(views.shown(instance, waiting, style, height=out.height - BELOW), refresh=True)
-            return instance.final
+            def draw() -> bool:
+                nonlocal seen
+                seen = look()
+                live.update(views.shown(*seen, style, height=out.height - BELOW), refresh=True)
+                return seen[0].final
 
-        _until(draw)
-    out.put(views.shown(*look(), style))
+            _until(draw)
+    finally:
+        out.put(views.shown(*seen, style))
 
 
 def _events(out: Out, session: Session, found: Found, look: Look, style: views.Style) -> None:

@@ -217,16 +217,16 @@ def told(events: Sequence[Event], style: Style, *, headers: bool = True) -> Rend
     """A history: when (since the start, for people), what, at which step, how long it took."""
     table = grid("at" if style.plain else "after", "what", "step", "took", flexible="")
     table.show_header = headers
-    start = events[0].at if events else None
     for event in events:
-        table.add_row(_moment(event, start, style), *_what(event), _account(event, style))
+        table.add_row(_moment(event, style), *_what(event), _account(event, style))
     return table
 
 
-def _moment(event: Event, start: datetime | None, style: Style) -> Text:
-    if event.at is None or start is None:
+def _moment(event: Event, style: Style) -> Text:
+    if event.at is None:
         return Text("")
-    return Text(stamp(event.at) if style.plain else f"+{span((event.at - start).total_seconds())}", style="dim")
+    since = span((event.at - event.begun_at).total_seconds())
+    return Text(stamp(event.at) if style.plain else f"+{since}", style="dim")
 
 
 def _what(event: Event) -> tuple[Text, str, str]:

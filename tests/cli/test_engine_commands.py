@@ -63,6 +63,15 @@ def test_settings_are_shown_with_their_sources_and_without_secrets() -> None:
     assert "hush" not in done.stdout
 
 
+def test_settings_are_shown_to_programs() -> None:
+    done = walflow("run", "--show-settings", "--json", WALFLOW_DSN="postgresql://engine:hush@db/app")
+    answer = json.loads(done.stdout)
+    assert answer["grace"] == {"value": "10s", "source": "default"}
+    assert answer["dsn"]["source"] == "WALFLOW_DSN"
+    assert "hush" not in done.stdout
+    assert walflow("run", "--json").returncode == 2
+
+
 def test_doctor_is_exit_0_on_a_fit_database(database: Database) -> None:
     done = walflow("doctor", WALFLOW_DSN=database.engine_dsn, WALFLOW_SLOT=database.slot)
     assert done.returncode == 0, done.stdout

@@ -74,6 +74,7 @@ def test_a_tree_is_explained_and_a_history_told(town: World, alice: Shell) -> No
     events = alice.json("history", id)
     assert [event["event"] for event in events] == ["started", "step", "signal", "step", "ended"]
     assert events[1]["query"] == "select 1 as one"
+    assert [event["event"] for event in alice.json("history", id, "--last", "2")] == ["step", "ended"]
     lines = alice.says("history", id).splitlines()
     assert len(lines) == 6
     assert "by alice" in lines[1]
@@ -123,6 +124,7 @@ def test_ctrl_c_stops_looking_and_not_the_workflow(town: World, alice: Shell) ->
         assert terminal.end() == 0
         assert terminal.restored
         assert "Traceback" not in terminal.text
+        assert terminal.text.count("⏳ SIGNAL 'go'") == 1  # the last picture stays
     assert town.status(id) == "running"
 
 

@@ -67,6 +67,7 @@ EVENT = Event(
     duration_ms=12.3,
     who=None,
     note=None,
+    begun_at=NOW,
 )
 STARTED = replace(
     EVENT, event="started", step=None, query=None, outcome=None, result=None, duration_ms=None, who="alice"

@@ -88,11 +88,17 @@ def _engines(view: View) -> Iterable[Text]:
 
 
 def _figures(view: View) -> Iterable[Text]:
-    figures = view.figures
-    if figures is None or view.shown is None:
+    if view.figures is None or view.shown is None:
         yield _line("", Text("no engine answers: --url says where one listens (its setting listen)", style="dim"))
         return
-    status = view.shown.status
+    yield from _rates(view.figures, view)
+    yield from _times(view.figures)
+    yield from _amounts(view.figures, view.shown)
+    yield _lag(view.figures)
+
+
+def _rates(figures: Figures, view: View) -> Iterable[Text]:
+    quarantined = view.database.quarantined
     yield _line(
         "throughput",
         _words(
@@ -107,9 +113,12 @@ def _figures(view: View) -> Iterable[Text]:
         _words(
             _worse(f"failed {per_second(figures.failures_per_second)}", figures.failures_per_second),
             _worse(f"repeated steps {per_second(figures.retries_per_second)}", figures.retries_per_second),
-            _worse(f"quarantined {_count(view.database.quarantined)}", view.database.quarantined),
+            _worse(f"quarantined {_count(quarantined)}", quarantined),
         ),
     )
+
+
+def _times(figures: Figures) -> Iterable[Text]:
     yield _line(
         "latency",
         _words(
@@ -126,6 +135,9 @@ def _figures(view: View) -> Iterable[Text]:
             f"in flight {_count(figures.in_flight)}",
         ),
     )
+
+
+def _amounts(figures: Figures, engine: Engine) -> Iterable[Text]:
     yield _line(
         "executors",
         _words(
@@ -140,11 +152,14 @@ def _figures(view: View) -> Iterable[Text]:
         _words(
             f"{_count(figures.running)} running",
             f"{_count(figures.pending)} pending",
-            f"{_count(status.get('asleep'))} asleep",
-            f"{_count(status.get('waiting_for_room'))} waiting for room",
+            f"{_count(engine.status.get('asleep'))} asleep",
+            f"{_count(engine.status.get('waiting_for_room'))} waiting for room",
         ),
     )
-    yield _line(
+
+
+def _lag(figures: Figures) -> Text:
+    return _line(
         "lag",
         _words(
             _worse(f"{size(figures.lag_bytes)}, {_seconds(figures.lag_seconds)}", (figures.lag_seconds or 0) > 1),
