@@ -197,13 +197,20 @@ def details(asked: Asked, found: Found) -> tuple[Details, list[Waiting]]:
     """All that is shown of one instance. Raises ConfigError when it was removed meanwhile."""
     rows = asked.rows(Details, DETAILS, key=found.key)
     if not rows:
-        raise ConfigError(f"Instance {found.id} has been removed meanwhile", "It had ended: see the setting retention.")
+        raise removed(found)
     return rows[0], asked.rows(Waiting, WAITING, key=found.key)
+
+
+def removed(found: Found) -> ConfigError:
+    """The instance was there a moment ago."""
+    return ConfigError(f"Instance {found.id} has been removed meanwhile", "It had ended: see the setting retention.")
 
 
 def tree(asked: Asked, found: Found) -> str:
     """How far an instance has come, as df.explain draws it."""
     [drawn] = asked.values("select df.draw_instance(%(key)s)", key=found.key)
+    if drawn is None:
+        raise removed(found)
     return str(drawn)
 
 

@@ -185,7 +185,8 @@ end
 $$;
 comment on function df.draw(text, text[]) is 'api: a graph as a tree of lines';
 
--- How far an instance has come: ✓ completed, ✗ failed, ⏳ running, ○ still to come, ⊘ cancelled or passed over.
+-- How far an instance has come: ✓ completed, ✗ failed, ⏳ running, ○ still to come, ⊘ cancelled or passed over. Null where the
+-- caller sees no instance of that key.
 create function df.draw_instance(p_key bigint)
   returns text
   language plpgsql stable
@@ -193,13 +194,18 @@ create function df.draw_instance(p_key bigint)
   set standard_conforming_strings = on
 as $$
 declare
+  v_graph   text;
   v_markers text[];
 begin
+  select i.graph into v_graph from df.instances i where i.key = p_key;
+  if not found then
+    return null;
+  end if;
   select array_agg(case n.inferred when 'completed' then '✓' when 'failed' then '✗' when 'running' then '⏳'
                                    when 'pending' then '○' else '⊘' end order by n.number)
     into v_markers
     from df.node_states(p_key) as n;
-  return df.draw((select i.graph from df.instances i where i.key = p_key), v_markers);
+  return df.draw(v_graph, v_markers);
 end
 $$;
 comment on function df.draw_instance(bigint) is 'api: the instance of a key as a tree of lines, with how far it has come';

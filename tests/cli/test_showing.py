@@ -204,3 +204,15 @@ def test_ones_own_is_meant_first_and_an_owner_says_whose_outright(town: World, a
     assert chief.says("start", "-", "--id", "both", stdin="select 3 as n") == "both\n"
     assert chief.json("show", "both")["owner"] == name
     assert "Instance not found or access denied: both of role bob" in alice.refused("show", "both", "--owner", "bob")
+
+
+def test_the_key_of_anothers_instance_tells_nothing(town: World) -> None:
+    """What is asked by key sees what the asking role sees, as everything does."""
+    town.start("select 1", id="by-key")
+    town.end("by-key")
+    key = town.key("by-key")
+    tree, events = "select df.draw_instance(%s)", "select event from df.history_of(%s)"
+    assert town.value(tree, [key], "alice") == "✓ SQL: select 1"
+    assert town.run(events, [key], "alice") == [("started",), ("step",), ("ended",)]
+    assert town.value(tree, [key], "bob") is None
+    assert town.run(events, [key], "bob") == []

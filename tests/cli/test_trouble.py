@@ -43,9 +43,7 @@ def test_explain_wants_one_thing_to_explain(alice: Shell) -> None:
     assert "needs either" in alice.refused("explain", "x-1", "--file", "-", stdin="select 1")
 
 
-@pytest.mark.parametrize(
-    "arguments", [["list", "--label", "\udcff"], ["show", "\udcff"], ["signal", "x", "go", "\udcff"]]
-)
+@pytest.mark.parametrize("arguments", [["list", "--label", "\udcff"], ["show", "\udcff"], ["signal", "x\udcff", "go"]])
 def test_an_argument_that_is_no_text_is_exit_2(alice: Shell, arguments: list[str]) -> None:
     assert "not text in UTF-8" in alice.refused(*arguments)
 
