@@ -80,9 +80,13 @@ class Mapping(Frame):
         if not 0 < i <= len(self.rows):
             return Where.PAST
         row = self.rows[i - 1]
-        if isinstance(row, Frame):
-            return row
-        return Where.FUTURE if row is None else Where.PAST
+        if row is not None and not isinstance(row, Frame):
+            return Where.PAST
+        # what brought the items may have keys with as many indices, and is over; some row is open
+        begun = row or next(other for other in self.rows if isinstance(other, Frame))
+        if target != begun.node:
+            return Where.PAST
+        return row or Where.FUTURE
 
     def resumed(self, fold: Fold, child: Frame, result: Result) -> Result:
         if self.inner is not None:

@@ -11,7 +11,23 @@ from engine.effects import Execute, Finish
 from engine.errors import MachineError
 from engine.events import Completed
 from engine.limits import ERROR_MESSAGE_CHARACTERS
-from tests.engine.machinery import ROLE, Run, cell, join, loop, named, node, race, rows, run, seq, sleep, sql, wait
+from tests.engine.machinery import (
+    ROLE,
+    Run,
+    cell,
+    join,
+    loop,
+    map_,
+    named,
+    node,
+    race,
+    rows,
+    run,
+    seq,
+    sleep,
+    sql,
+    wait,
+)
 
 
 def test_a_statement_is_asked_for_with_its_cause_when_the_instance_begins() -> None:
@@ -342,3 +358,16 @@ def test_a_completion_for_the_future_that_comes_while_ending_is_ignored() -> Non
     begun.done("3")
     assert begun.state.stash == {}
     assert state.draining == begun.state.draining
+
+
+@pytest.mark.parametrize("index", [1, 2])
+def test_what_brought_the_items_of_a_map_is_past_once_they_are_there_and_is_not_taken_for_a_rows(index: int) -> None:
+    """A scan brings it again: a loop's key has as many indices as a row's."""
+    graph = map_(loop(sql("items"), sql("more"), name="items"), sleep(60), parallel=1)
+    begun = run(graph).done("3.1", rows({"i": 1}, {"i": 2})).done("4.1", rows({"x": False}))
+    assert list(begun.timers) == ["5.1"], "the first row sleeps, the second has not begun"
+    folds = begun.state.folds
+    begun.done(f"3.{index}").done(f"4.{index}")
+    assert begun.state.folds == folds
+    assert begun.state.stash == {}
+    assert begun.finish is None

@@ -277,6 +277,35 @@ def test_an_instance_ends_or_waits_for_signals_whatever_happens_and_however_ofte
         assert machine.fold(world.run.subject, world.run.state, event) == (world.run.state, ())
 
 
+class Scanned(World):
+    """After each row a scan brings all again that came before it."""
+
+    def give(self, event: Event) -> None:
+        super().give(event)
+        state = self.run.state
+        for earlier in self.log:
+            if isinstance(earlier, Completed):
+                after, effects = machine.fold(self.run.subject, state, earlier)
+                assert (after.root, after.unwinding, effects) == (state.root, state.unwinding, ()), earlier
+
+
+maps = st.builds(
+    map_,
+    st.sampled_from((retry(sql()), loop(sql(), sql()), undo(sql(), sql()))),
+    graphs(plain_leaves | signal_leaves | waiting_leaves, races=True, depth=1),
+    st.integers(1, 3),
+)
+"""Of items with keys that look like those of rows."""
+
+
+@given(any_graph | maps, seeds, st.lists(seeds, max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_what_was_folded_and_is_brought_again_moves_nothing(graph: Json, seed: int, choices: list[int]) -> None:
+    world = Scanned(Run(graph, loop_iterations=ITERATIONS), seed, iter(choices))
+    world.run.start()
+    world.live()
+
+
 @given(any_graph, seeds, st.lists(seeds, max_size=80))
 @settings(max_examples=100, deadline=None)
 def test_the_same_log_folds_to_the_same_states_and_effects(graph: Json, seed: int, choices: list[int]) -> None:
