@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.cli.commands import environment_of
 from tests.cli.terminal import Terminal
-from tests.servers import Cluster, wait_until
+from tests.servers import Cluster, Database, wait_until
 from tests.workflows import World, world
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "command-line.md"
@@ -104,7 +104,7 @@ class Reader:
         database = self._here.database
         for ours, theirs in ((database.slot, "walflow"), (database.name, "app"), ("alice", "app")):
             text = text.replace(ours, theirs)
-        return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:5432", text.replace(f":{self._here.engine.port}", ":9464"))
+        return re.sub(r"127\.0\.0\.1:(?!9464)\d+", "127.0.0.1:5432", text.replace(f":{self._here.engine.port}", ":9464"))
 
 
 def _commands(block: str) -> list[tuple[str, list[str]]]:
@@ -118,6 +118,12 @@ def _commands(block: str) -> list[tuple[str, list[str]]]:
     return found
 
 
+def as_long_as_shown(database: Database) -> Database:
+    """The database with a slot whose name takes no more room on a line than the usual one."""
+    database.slot = f"s{database.name}"
+    return database
+
+
 def written_anew(text: str, here: World) -> str:
     """The document with what its commands say now."""
     with tempfile.TemporaryDirectory() as directory:
@@ -129,7 +135,7 @@ def main() -> None:
     """Write the document anew."""
     cluster = Cluster(18).start()
     try:
-        database = cluster.database()
+        database = as_long_as_shown(cluster.database())
         with tempfile.TemporaryDirectory() as directory, world(database, database.engine(Path(directory))) as here:
             here.engine.start()
             DOCUMENT.write_text(written_anew(DOCUMENT.read_text(), here))

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from engine.cli.app import app
-from tests.cli.documents import BLOCK, DOCUMENT, comparable, written_anew
+from tests.cli.documents import BLOCK, DOCUMENT, as_long_as_shown, comparable, written_anew
 from tests.servers import Database
 from tests.workflows import world
 
 
 def test_every_command_answers_what_stands_below_it(database: Database, tmp_path: Path) -> None:
     text = DOCUMENT.read_text()
-    with world(database, database.engine(tmp_path).start()) as here:
+    with world(as_long_as_shown(database), database.engine(tmp_path).start()) as here:
         now = written_anew(text, here)
     for shown, said in zip(BLOCK.findall(text), BLOCK.findall(now), strict=True):
         assert comparable(said) == comparable(shown)
