@@ -199,17 +199,24 @@ async def drop_slot(conn: Connection, name: str) -> bool:
 
 
 async def check_server(conn: Connection) -> list[Problem]:
-    """What keeps this server, or this role on it, from logical decoding. Works on any connection."""
+    """What keeps this server, or this role on it, from logical decoding. Works on any connection.
+
+    Whom the server has let in as a walsender may replicate, whatever the role's attributes: RDS and Aurora go by membership in
+    a role of theirs instead.
+    """
     query: LiteralString = """
         select pg_catalog.current_setting('server_version_num')::int,
                pg_catalog.current_setting('server_version'),
                pg_catalog.current_setting('wal_level'),
                r.rolname::text,
-               r.rolreplication or r.rolsuper
+               r.rolreplication or r.rolsuper or exists (
+                 select from pg_catalog.pg_stat_activity as a
+                  where a.pid = pg_catalog.pg_backend_pid() and a.backend_type = 'walsender'),
+               exists (select from pg_catalog.pg_roles as m where m.rolname = 'rds_replication')
           from pg_catalog.pg_roles as r
          where r.rolname = current_user
     """
-    number, version, wal_level, role, may_replicate = await _one_row(conn, pgsql.SQL(query))
+    number, version, wal_level, role, may_replicate, is_rds = await _one_row(conn, pgsql.SQL(query))
     problems = []
     if number < OLDEST_SERVER_VERSION:
         oldest = OLDEST_SERVER_VERSION // 10_000
@@ -223,7 +230,8 @@ async def check_server(conn: Connection) -> list[Problem]:
             )
         )
     if not may_replicate:
-        hint = f"alter role {pgsql.Identifier(role).as_string()} replication"
+        name = pgsql.Identifier(role).as_string()
+        hint = f"grant rds_replication to {name}" if is_rds else f"alter role {name} replication"
         problems.append(Problem(f"role {role} may not replicate", hint, statement=hint))
     return problems
 

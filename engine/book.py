@@ -664,8 +664,7 @@ class Book:
         before = live.state
         try:
             live.state, effects = machine.fold(live.subject, before, event)
-        except Exception as error:
-            live.state = before
+        except Exception as error:  # nothing was assigned: the state is that of before
             if not row_key and isinstance(event, Completed):
                 row_key = json.dumps([event.run_as, event.step, event.attempt])
             self.quarantine(live, _trouble(error))

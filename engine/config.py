@@ -113,7 +113,8 @@ class Loaded:
 
 
 def parse_dsn(text: str) -> str:
-    """A libpq connection string or URI, unchanged."""
+    """A libpq connection string or URI, unchanged but for white space around it: a line end would be part of a URI's dbname."""
+    text = text.strip()
     try:
         conninfo_to_dict(text)
     except psycopg.ProgrammingError:
@@ -131,6 +132,14 @@ def parse_path(text: str) -> Path | None:
         path.open("rb").close()
     except OSError as error:
         raise ValueError(f"a file that can be read ({error.strerror})") from None
+    return path
+
+
+def parse_passfile(text: str) -> Path | None:
+    """A passfile that libpq will read: it ignores one that others may read, and every login fails for want of a password."""
+    path = parse_path(text)
+    if path is not None and (path.is_file() and path.stat().st_mode & 0o077):
+        raise ValueError(f"a file that its owner alone may read, or libpq ignores it: chmod 0600 {path}")
     return path
 
 
@@ -221,7 +230,7 @@ SETTINGS: Final[Sequence[Setting]] = (
     ),
     Setting(
         name="step_passfile",
-        parse=parse_path,
+        parse=parse_passfile,
         default="",
         help="Passwords of the submitting roles, in libpq's passfile format.",
     ),

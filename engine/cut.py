@@ -139,7 +139,8 @@ class Cut:
     xids: list[int]
     inbox: tuple[tuple[int, int, HeldEvent], ...]
     """Instance key, commit time in microseconds, event."""
-    inbox_done: tuple[tuple[int, Lsn, int], ...]
+    inbox_done: tuple[Place, ...]
+    """Of each instance the last event that was taken up: all before it were as well."""
     shown: tuple[tuple[int, int, str], ...]
     """Progress to write: instance key, submitter, JSON text."""
     hidden: tuple[tuple[int, int], ...]
@@ -261,7 +262,7 @@ class Unwritten:
             marks=self.marks,
             xids=xids,
             inbox=tuple((key, held.event.at_us, held) for (key, _, _), held in self._inbox.items()),
-            inbox_done=tuple(self._inbox_done),
+            inbox_done=_furthest(self._inbox_done),
             shown=tuple(shown),
             hidden=tuple((live.key, live.subject.submitter) for live in finished if live.shown is not None),
             counts=self.counts,
@@ -288,6 +289,14 @@ class Unwritten:
         self.counts.extend(cut.counts)
         self.backlog_changed |= cut.backlog is not None
         self.moved = self.awaited = self.urgent = True
+
+
+def _furthest(places: Iterable[Place]) -> tuple[Place, ...]:
+    """Of each instance the last: told of ten thousand, the server would look at all that is before each of them."""
+    last: dict[int, Place] = {}
+    for place in places:
+        last[place[0]] = max(place, last.get(place[0], place))
+    return tuple(last.values())
 
 
 def _put_before(into: dict[int, T], earlier: dict[int, T]) -> None:

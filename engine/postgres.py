@@ -48,7 +48,7 @@ Connection = psycopg.AsyncConnection[Any]
 
 HOLD_SECONDS: Final = 5.0
 """Between statuses while the stream is held and nothing is read from it yet."""
-BY_KEYS: Final = "-c enable_seqscan=off"
+BY_KEYS: Final = "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_sort=off"
 """A plan is kept for a session's life: one that was made while the tables were empty must serve when they are full."""
 
 

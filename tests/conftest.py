@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,21 @@ def reachable_path() -> Iterator[Path]:
     path.chmod(0o711)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
+    """Say last, and loudly, what was left out here and why; and what tests have seen that a reader should know."""
+    yield
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if isinstance(report.longrepr, tuple)]
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
+    if reasons:
+        terminalreporter.section("LEFT OUT HERE", sep="!", red=True, bold=True)
+        for reason, count in sorted(reasons.items()):
+            terminalreporter.line(f"{count} {'test' if count == 1 else 'tests'}: {reason}", red=True, bold=True)
+    passed = terminalreporter.stats.get("passed", [])
+    seen = {str(value) for report in passed for name, value in report.user_properties if name == "seen"}
+    if seen:
+        terminalreporter.section("seen", sep="-")
+        for line in sorted(seen):
+            terminalreporter.line(line)

@@ -29,12 +29,18 @@ from engine.embedded import EmbeddedServer, Version, free_port
 from sql.migrate import migrate
 
 T = TypeVar("T")
+E = TypeVar("E", bound="EngineProcess")
 Row = tuple[Any, ...]
 Query = LiteralString | pgsql.SQL | pgsql.Composed
 
 ENGINE_ROLE: Final = "engine"
 READER_ROLE: Final = "reader"
 ORDINARY_ROLES: Final = ("alice", "bob")
+ROLES: Final[Mapping[str, LiteralString]] = {
+    ENGINE_ROLE: "login replication",
+    READER_ROLE: "login replication",
+    **dict.fromkeys(ORDINARY_ROLES, "login"),
+}
 TEMPLATE: Final = "migrated"
 EMPTY: Final = "template0"
 FAST: Final[Mapping[str, str]] = {
@@ -61,11 +67,18 @@ def wait_until(condition: Callable[[], T | None], timeout: float = PATIENCE_SECO
         time.sleep(POLL_SECONDS)
 
 
+def password_of(role: str) -> str:
+    """Of each role of a cluster; embedded servers do not ask for it."""
+    return f"password-of-{role}"
+
+
 class Cluster:
     """A running server with the roles above, and as many migrated databases as are asked for."""
 
-    def __init__(self, version: Version, settings: Mapping[str, str] | None = None) -> None:
-        self.server = EmbeddedServer(version=version, settings={**FAST, **(settings or {})})
+    def __init__(
+        self, version: Version, settings: Mapping[str, str] | None = None, server: EmbeddedServer | None = None
+    ) -> None:
+        self.server = server or EmbeddedServer(version=version, settings={**FAST, **(settings or {})})
         self._numbers = itertools.count(1)
 
     @property
@@ -77,10 +90,9 @@ class Cluster:
         """Start the server, make the roles and the database that all others are copies of."""
         self.server.start()
         with self.connect() as connection:
-            connection.execute("create role engine login replication")
-            connection.execute("create role reader login replication")
-            for role in ORDINARY_ROLES:
-                connection.execute(pgsql.SQL("create role {} login").format(pgsql.Identifier(role)))
+            for role, attributes in ROLES.items():
+                query = pgsql.SQL("create role {} " + attributes + " password {}")
+                connection.execute(query.format(pgsql.Identifier(role), pgsql.Literal(password_of(role))))
         template = self._create(TEMPLATE, EMPTY)
         template.migrate()
         with template.connect() as connection:
@@ -165,7 +177,10 @@ class Database:
         """Return an engine on this database, not started; `settings` are those of OPERATING.md, e.g. `grace="1s"`."""
         number = len(self._engines) + 1
         defaults: dict[str, str | int] = {"dsn": self.engine_dsn, "slot": self.slot}
-        engine = EngineProcess({**defaults, **settings}, directory / f"{self.name}-engine{number}.log")
+        return self.adopt(EngineProcess({**defaults, **settings}, directory / f"{self.name}-engine{number}.log"))
+
+    def adopt(self, engine: E) -> E:
+        """Kill this engine before the database is dropped."""
         self._engines.append(engine)
         return engine
 

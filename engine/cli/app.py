@@ -12,6 +12,7 @@ import typer
 from rich.padding import Padding
 from rich.text import Text
 
+from engine import signals
 from engine.cli import dev, doctor, listing, migrate, output, reading, run, showing, starting, steering
 from engine.cli.exits import Exit
 from engine.cli.top import command as top
@@ -48,6 +49,7 @@ app.command("dev", epilog=dev.EXAMPLE)(dev.dev)
 
 def main() -> NoReturn:
     """The console script."""
+    signals.heed_as_first_process()
     sys.exit(_outcome())
 
 

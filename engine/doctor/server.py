@@ -104,7 +104,11 @@ async def _no_replication(conn: Connection, settings: Settings, error: psycopg.E
     if finding.away:
         return finding
     role = conninfo_to_dict(settings.replication_dsn).get("user") or conn.info.user
-    lacking: LiteralString = "select 1 from pg_roles where rolname = {} and not rolreplication and not rolsuper"
+    # where there is rds_replication, membership in it is what counts
+    lacking: LiteralString = """
+        select 1 from pg_roles
+         where rolname = {} and not rolreplication and not rolsuper and to_regrole('rds_replication') is null
+    """
     if await rows_of(conn, lacking, str(role)):
         statement = f"alter role {quoted(str(role))} replication"
         return replace(finding, repair=statement, statements=(statement,))

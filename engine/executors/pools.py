@@ -447,5 +447,4 @@ class Pools:
 
 
 def _may_take(pool: Pool, other: Pool, before: float) -> bool:
-    wants_any = not pool.size or bool(pool.suspects) or pool.end_wanted
-    return wants_any or other.size > pool.size or other.idle[0].idle_since < before
+    return bool(pool.suspects) or other.size > pool.size or other.idle[0].idle_since < before

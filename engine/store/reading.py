@@ -1,4 +1,8 @@
-"""The statements with which a leader learns what is unfinished: from a checkpoint, from the tables, from the inbox."""
+"""The statements with which a leader learns what is unfinished: from a checkpoint, from the tables, from the inbox.
+
+What is found by keys is a lateral subquery with an OFFSET, which no planner takes apart. While tables are tiny it thinks going
+through all of an index as cheap as looking one key up; a session keeps such a plan, and the tables grow.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +26,33 @@ i.key, i.submitter, i.id, i.graph, i.label, i.input::text, i.vars::text, i.paren
 i.quarantined, (extract(epoch from i.started_at) * 1000000)::bigint, (extract(epoch from i.recorded_at) * 1000000)::bigint,
 i.submitted_by::text, s.version, s.state, s.wake_at is not null
 """
+_LAID_DOWN: Final = """
+df.instances i
+left join lateral (
+  select s.instance_key, s.version, s.state, s.wake_at from df.states s where s.instance_key = i.key offset 0
+) as s on true
+"""
+"""Instances with their states, where few are looked for."""
 _AWAKE: Final = "(s.wake_at is null or s.wake_at <= clock_timestamp() + interval '10 seconds')"
 """What a new leader loads. The interval is `engine.cut.HORIZON_US`."""
 _STORED: Final = f"select {_INSTANCE} from df.states s join df.instances i on i.key = s.instance_key where {_AWAKE}"
+_IS_UNFINISHED: Final = "i.status in ('pending', 'running')"
 _UNFINISHED: Final = f"""
-select {_INSTANCE} from df.instances i left join df.states s on s.instance_key = i.key where i.status in ('pending', 'running')
+select {_INSTANCE} from df.instances i left join df.states s on s.instance_key = i.key where {_IS_UNFINISHED}
 """
 _RESULTS: Final = """
 select c.instance_key, c.step, c.result::text
   from unnest(%s::oid[], %s::bigint[], %s::text[]) as r(run_as, key, step)
-  join df.completions c on c.run_as = r.run_as and c.instance_key = r.key and c.step = r.step and c.attempt = 1
+ cross join lateral (
+   select * from df.completions c
+    where c.run_as = r.run_as and c.instance_key = r.key and c.step = r.step and c.attempt = 1
+   offset 0
+ ) as c
 """
 _SIGNAL_DATA: Final = """
 select w.key, s.event_id::text, s.data::text
   from unnest(%s::oid[], %s::bigint[], %s::uuid[]) as w(owner, key, event_id)
-  join df.signals s on s.owner = w.owner and s.event_id = w.event_id
+ cross join lateral (select * from df.signals s where s.owner = w.owner and s.event_id = w.event_id offset 0) as s
 """
 _COMPLETION: Final = f"""
 {_RECORDED}, c.run_as, c.instance_key, c.step, c.attempt, c.outcome, c.cause::text, c.event_id::text,
@@ -45,39 +61,54 @@ c.result::text, c.error::text
 _OPEN_WAITS: Final = """
 select w.instance_key, w.waiter_key, w.waiter_step
   from df.waits w
-  join df.states s on s.instance_key = w.waiter_key
- where w.folded
-   and not exists (select from df.completions c
-                    where c.run_as = 0 and c.instance_key = w.waiter_key and c.step = w.waiter_step and c.attempt = 1)
+ cross join lateral (select s.wake_at from df.states s where s.instance_key = w.waiter_key offset 0) as s
+  left join lateral (
+    select c.outcome from df.completions c
+     where c.run_as = 0 and c.instance_key = w.waiter_key and c.step = w.waiter_step and c.attempt = 1
+    offset 0
+  ) as c on true
+ where w.folded and c.outcome is null
 """
 _UNFOLDED_WAITS: Final = "select instance_key, waiter_key, waiter_step from df.waits where not folded"
 _CAUSES: Final = """
 select c.parent_key, c.cause::text
   from unnest(%s::bigint[], %s::oid[]) as i(key, submitter)
-  join df.instances c on c.submitted_by = i.submitter::regrole and c.parent_key = i.key
+ cross join lateral (
+   select * from df.instances c where c.submitted_by = i.submitter::regrole and c.parent_key = i.key offset 0
+ ) as c
  where c.cause is not null
  union all
 select w.waiter_key, w.cause::text from df.waits w where w.waiter_key = any (%s) and w.cause is not null
 """
-_ANY: Final = f"select {_INSTANCE} from df.instances i left join df.states s on s.instance_key = i.key"
+_ANY: Final = f"select {_INSTANCE} from {_LAID_DOWN}"
 _SHOWN: Final = """
 select s.instance_key, p.nodes::text
   from df.states s
-  join df.instances i on i.key = s.instance_key
-  join df.progress p on p.submitted_by = i.submitted_by and p.instance_key = s.instance_key
+ cross join lateral (select i.submitted_by from df.instances i where i.key = s.instance_key offset 0) as i
+ cross join lateral (
+   select p.nodes from df.progress p where p.submitted_by = i.submitted_by and p.instance_key = s.instance_key offset 0
+ ) as p
 """
 _CHILDREN: Final = """
 select s.instance_key, c.parent_step, c.key
   from df.states s
-  join df.instances p on p.key = s.instance_key
-  join df.instances c on c.submitted_by = p.submitted_by and c.parent_key = p.key and c.status in ('pending', 'running')
+ cross join lateral (select p.submitted_by, p.key from df.instances p where p.key = s.instance_key offset 0) as p
+ cross join lateral (
+   select * from df.instances c
+    where c.submitted_by = p.submitted_by and c.parent_key = p.key and c.status in ('pending', 'running')
+   offset 0
+ ) as c
 """
 _WAKE: Final = "(extract(epoch from s.wake_at) * 1000000)::bigint"
 _TIME: Final = "timestamptz '1970-01-01 00:00+00' + %s * interval '1 microsecond'"
 _TAKEN: Final = """
 select c.run_as::bigint, c.instance_key, c.step, c.attempt
   from unnest(%s::oid[], %s::bigint[], %s::text[], %s::integer[]) as r(run_as, key, step, attempt)
-  join df.completions c on c.run_as = r.run_as and c.instance_key = r.key and c.step = r.step and c.attempt = r.attempt
+ cross join lateral (
+   select * from df.completions c
+    where c.run_as = r.run_as and c.instance_key = r.key and c.step = r.step and c.attempt = r.attempt
+   offset 0
+ ) as c
 """
 _REWRITE_OIDS: Final[tuple[LiteralString, ...]] = (
     "create temporary table moved on commit drop as select distinct submitter as was, submitted_by::oid as is "
@@ -158,7 +189,9 @@ class PostgresReading(Connected):
         query: LiteralString = """
             select i.submitter::bigint, n.id, i.key
               from unnest(%s::oid[], %s::text[]) as n(owner, id)
-              join df.instances i on i.submitted_by = n.owner::regrole and i.id = n.id
+             cross join lateral (
+               select * from df.instances i where i.submitted_by = n.owner::regrole and i.id = n.id offset 0
+             ) as i
         """
         return [(owner, readable(id_), key) for owner, id_, key in await self.rows(query, _columns(names, 2))]
 
@@ -232,14 +265,18 @@ class PostgresReading(Connected):
         return self._instances(_UNFINISHED)
 
     async def unfinished_among(self, keys: Collection[int]) -> list[StoredInstance]:
-        return [_stored(row) for row in await self.rows(f"{_UNFINISHED} and i.key = any (%s)", [list(keys)])]
+        return [
+            _stored(row) for row in await self.rows(f"{_ANY} where i.key = any (%s) and {_IS_UNFINISHED}", [list(keys)])
+        ]
 
     async def completions_of(self, instances: Sequence[StoredInstance]) -> list[Recorded[CompletionRow]]:
         query: LiteralString = f"""
             select {_COMPLETION}
               from unnest(%s::bigint[], %s::oid[]) as i(key, submitter)
              cross join lateral (values (0::oid), (i.submitter)) as r(role)
-              join df.completions c on c.run_as = r.role and c.instance_key = i.key
+             cross join lateral (
+               select * from df.completions c where c.run_as = r.role and c.instance_key = i.key offset 0
+             ) as c
         """
         return [_completion(row) for row in await self.rows(query, _keys_and_submitters(instances))]
 
@@ -252,8 +289,12 @@ class PostgresReading(Connected):
         query: LiteralString = f"""
             select {_RECORDED}, c.owner, c.instance_id, i.key, {text}, c.event_id::text
               from unnest(%s::bigint[], %s::oid[], %s::text[]) as i(key, owner, id)
-              join {table} c on c.owner = i.owner and c.instance_id = i.id
-               and (c.instance_key = i.key or c.instance_key is null) and not c.folded
+             cross join lateral (
+               select * from {table} c
+                where c.owner = i.owner and c.instance_id = i.id
+                  and (c.instance_key = i.key or c.instance_key is null) and not c.folded
+               offset 0
+             ) as c
         """
         rows = await self.rows(query, _columns([(i.row.key, i.row.submitter, i.row.id) for i in instances], 3))
         return [_command(kind, row) for row in rows]
@@ -305,7 +346,9 @@ class PostgresReading(Connected):
         query: LiteralString = f"""
             select {_RECORDED}, c.owner, c.instance_id, i.key, {text}, c.event_id::text
               from {table} c
-              join df.instances i on i.submitter = c.owner and i.id = c.instance_id
+             cross join lateral (
+               select i.key from df.instances i where i.submitted_by = c.owner::regrole and i.id = c.instance_id offset 0
+             ) as i
              where c.event_id = any (%s::uuid[]) and not c.folded
         """
         return [_command(kind, row) for row in await self.rows(query, [list(event_ids)])]
@@ -345,7 +388,9 @@ class PostgresReading(Connected):
         query: LiteralString = """
             select s.owner::bigint, s.event_id::text, s.name, s.data::text
               from unnest(%s::oid[], %s::uuid[]) as k(owner, event_id)
-              join df.signals s on s.owner = k.owner and s.event_id = k.event_id
+             cross join lateral (
+               select * from df.signals s where s.owner = k.owner and s.event_id = k.event_id offset 0
+             ) as s
         """
         rows = await self.rows(query, _columns(keys, 2))
         return [(owner, event_id, readable(name), readable(data)) for owner, event_id, name, data in rows]

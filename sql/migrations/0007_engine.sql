@@ -1,7 +1,9 @@
 -- What the engine writes. Nobody else is granted these.
 --
--- Few rows of many are touched, all found by keys. A session keeps its plans, also those made while the tables were empty and
--- the scan of a whole one was the cheapest: hence enable_… = off.
+-- Few rows of many are touched, all found by keys, and a session keeps its plans, also those made while the tables were empty:
+-- then going through a whole table, or all of an index, is as cheap as looking one key up. So no plan is left to choose from.
+-- What is read is a lateral subquery with an OFFSET, which is not taken apart; what is updated is named by arrays of keys
+-- besides the join, which is by hash.
 
 -- The end of an instance as a completion of whoever waits for it: the parent's step, or an await_instance. The texts of result
 -- and error stay what they are. One that does not fit into a completion with all around it is told as a failure.
@@ -77,12 +79,13 @@ create function df.write_checkpoint(
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off
-  set enable_hashjoin = off
+  set enable_nestloop = off
   set enable_mergejoin = off
 as $$
 declare
   v_missing bigint := 0;
   v_rows    bigint;
+  v_mark    record;
   v_until   timestamptz := clock_timestamp() + interval '100 milliseconds';
 begin
   update df.checkpoint
@@ -122,7 +125,7 @@ begin
            updated_at = clock_timestamp()
       from unnest(p_keys, p_statuses, p_quarantined, p_results, p_errors, p_started, p_finished)
         as c(key, status, quarantined, result, error, started_at, finished_at)
-     where i.key = c.key;
+     where i.key = any (p_keys) and i.key = c.key;
     get diagnostics v_rows = row_count;
     v_missing := v_missing + cardinality(p_keys) - v_rows;
   end if;
@@ -138,31 +141,24 @@ begin
     delete from df.states s where s.instance_key = any (p_dropped);
   end if;
 
-  if cardinality(p_signals) > 0 then
-    update df.signals s set folded = true, taken_by = coalesce(c.taken_by, s.taken_by)
-      from unnest(p_signals, p_signal_owners, p_signal_takers) as c(event_id, owner, taken_by)
-     where s.owner = c.owner and s.event_id = c.event_id;
-    get diagnostics v_rows = row_count;
-    v_missing := v_missing + cardinality(p_signals) - v_rows;
-  end if;
-  if cardinality(p_cancels) > 0 then
-    update df.cancellations s set folded = true
-      from unnest(p_cancels, p_cancel_owners) as c(event_id, owner)
-     where s.owner = c.owner and s.event_id = c.event_id;
-    get diagnostics v_rows = row_count;
-    v_missing := v_missing + cardinality(p_cancels) - v_rows;
-  end if;
-  if cardinality(p_releases) > 0 then
-    update df.releases s set folded = true
-      from unnest(p_releases, p_release_owners) as c(event_id, owner)
-     where s.owner = c.owner and s.event_id = c.event_id;
-    get diagnostics v_rows = row_count;
-    v_missing := v_missing + cardinality(p_releases) - v_rows;
-  end if;
+  -- one by one: with both columns given the primary key is the planner's choice; with arrays another index might be
+  for v_mark in select * from unnest(p_signals, p_signal_owners, p_signal_takers) as c(event_id, owner, taken_by) loop
+    update df.signals s set folded = true, taken_by = coalesce(v_mark.taken_by, s.taken_by)
+     where s.owner = v_mark.owner and s.event_id = v_mark.event_id;
+    v_missing := v_missing + (not found)::integer;
+  end loop;
+  for v_mark in select * from unnest(p_cancels, p_cancel_owners) as c(event_id, owner) loop
+    update df.cancellations s set folded = true where s.owner = v_mark.owner and s.event_id = v_mark.event_id;
+    v_missing := v_missing + (not found)::integer;
+  end loop;
+  for v_mark in select * from unnest(p_releases, p_release_owners) as c(event_id, owner) loop
+    update df.releases s set folded = true where s.owner = v_mark.owner and s.event_id = v_mark.event_id;
+    v_missing := v_missing + (not found)::integer;
+  end loop;
   if cardinality(p_waiters) > 0 then
     update df.waits w set folded = true
       from unnest(p_waiters, p_waiter_steps) as c(key, step)
-     where w.waiter_key = c.key and w.waiter_step = c.step;
+     where w.waiter_key = any (p_waiters) and w.waiter_key = c.key and w.waiter_step = c.step;
     get diagnostics v_rows = row_count;
     v_missing := v_missing + cardinality(p_waiters) - v_rows;
   end if;
@@ -170,9 +166,9 @@ begin
     insert into df.completions (run_as, instance_key, step, attempt, outcome, result, error, cause)
     select 0, i.parent_key, i.parent_step, 1, a.outcome, a.result, a.error, i.cause
       from df.instances i
-      join df.instances p on p.key = i.parent_key and not df.is_final(p.status)
+     cross join lateral (select p.status from df.instances p where p.key = i.parent_key offset 0) as p
      cross join lateral df.answer(i.id, i.status, i.result, i.error) as a
-     where i.key = any (p_ended) and df.is_final(i.status)
+     where i.key = any (p_ended) and df.is_final(i.status) and not df.is_final(p.status)
      order by i.parent_key, i.parent_step
         on conflict do nothing;
   end if;
@@ -182,10 +178,13 @@ begin
       from (
         select x.* from df.waits x where x.instance_key = any (p_ended)
         union
-        select x.* from df.waits x join unnest(p_waiters, p_waiter_steps) as c(key, step) on x.waiter_key = c.key and x.waiter_step = c.step
+        select x.*
+          from df.waits x
+          join unnest(p_waiters, p_waiter_steps) as c(key, step) on x.waiter_key = c.key and x.waiter_step = c.step
+         where x.waiter_key = any (p_waiters)
       ) as w
-      join df.instances i on i.key = w.instance_key
-      join df.instances v on v.key = w.waiter_key
+     cross join lateral (select i.* from df.instances i where i.key = w.instance_key offset 0) as i
+     cross join lateral (select v.status from df.instances v where v.key = w.waiter_key offset 0) as v
      cross join lateral df.answer(i.id, i.status, i.result, i.error) as a
      where w.folded and df.is_final(i.status) and not df.is_final(v.status)
      order by w.waiter_key, w.waiter_step
@@ -195,7 +194,7 @@ begin
   if cardinality(p_inbox_done) > 0 then
     delete from df.inbox b
      using unnest(p_inbox_done, p_inbox_upto, p_inbox_ordinals) as c(key, lsn, ordinal)
-     where b.instance_key = c.key and (b.lsn, b.ordinal) <= (c.lsn, c.ordinal);
+     where b.instance_key = any (p_inbox_done) and b.instance_key = c.key and (b.lsn, b.ordinal) <= (c.lsn, c.ordinal);
   end if;
   if p_inbox is not null then
     insert into df.inbox (instance_key, lsn, ordinal, kind, row_key, commit_time, xid)
@@ -215,7 +214,8 @@ begin
   if cardinality(p_hidden) > 0 then
     delete from df.progress p
      using unnest(p_hidden, p_hidden_owners) as c(key, owner)
-     where p.submitted_by = c.owner::regrole and p.instance_key = c.key;
+     where p.submitted_by = any (p_hidden_owners::regrole[]) and p.instance_key = any (p_hidden)
+       and p.submitted_by = c.owner::regrole and p.instance_key = c.key;
   end if;
 
   if v_missing > 0 then
@@ -265,8 +265,6 @@ create function df.record_completions(
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off
-  set enable_hashjoin = off
-  set enable_mergejoin = off
 as $$
 begin
   perform df.require_epoch(p_epoch);
@@ -281,8 +279,10 @@ begin
            case when i.key is null then g.result else json_build_object('status', i.status) end,
            g.error, g.cause, g.query, g.note, coalesce(g.repetitions, 0)
       from given g
-      left join df.waits w on g.due is not null and w.waiter_key = g.key and w.waiter_step = g.step
-      left join df.instances i on i.key = w.instance_key
+      left join lateral (
+        select w.instance_key from df.waits w where g.due is not null and w.waiter_key = g.key and w.waiter_step = g.step offset 0
+      ) as w on true
+      left join lateral (select i.key, i.status from df.instances i where i.key = w.instance_key offset 0) as i on true
      where g.ready
      order by g.run_as, g.key, g.step, g.attempt
         on conflict do nothing
@@ -312,8 +312,6 @@ create function df.start_children(
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off
-  set enable_hashjoin = off
-  set enable_mergejoin = off
 as $$
 begin
   perform df.require_epoch(p_epoch);
@@ -328,7 +326,7 @@ begin
     select p.submitted_by, p.submitter, df.child_id(p.key, g.step), g.graph, g.label, g.input::jsonb, g.vars::jsonb, p.database,
            p.key, g.step, p.id, g.cause
       from given g
-      join df.instances p on p.key = g.parent
+     cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
      where g.ready
      order by p.key, g.step
         on conflict do nothing
@@ -350,8 +348,10 @@ begin
          json_build_object('message', format('instance %s is there already and is no child of this step', i.id), 'code', '23505'),
          g.cause
     from json_to_recordset(p_rows) as g(parent bigint, step text, cause uuid)
-    join df.instances p on p.key = g.parent
-    join df.instances i on i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)
+   cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
+   cross join lateral (
+     select i.* from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step) offset 0
+   ) as i
    where (i.parent_key, i.parent_step) is distinct from (p.key, g.step)
    order by p.key, g.step
       on conflict do nothing;
@@ -369,8 +369,6 @@ create function df.cancel_children(
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off
-  set enable_hashjoin = off
-  set enable_mergejoin = off
 as $$
 declare
   v_ready integer[];
@@ -386,7 +384,7 @@ begin
            json_build_object('message', 'Cancelled by its parent', 'code', 'cancelled', 'node', 1, 'step', '1', 'attempt', 1),
            clock_timestamp()
       from given g
-      join df.instances p on p.key = g.parent
+     cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
      where g.ready
      order by p.key, g.step
         on conflict do nothing
@@ -405,16 +403,18 @@ begin
   insert into df.cancellations (owner, instance_id, reason)
   select i.submitter, i.id, 'Cancelled by its parent'
     from json_to_recordset(p_rows) as g(ordinal integer, parent bigint, step text)
-    join df.instances p on p.key = g.parent
-    join df.instances i on i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)
+   cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
+   cross join lateral (
+     select i.* from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step) offset 0
+   ) as i
    where g.ordinal = any (v_ready) and not df.is_final(i.status) and (i.parent_key, i.parent_step) = (p.key, g.step);
   -- there, and not to be seen yet
   skipped := skipped || array(
     select g.ordinal
       from json_to_recordset(p_rows) as g(ordinal integer, parent bigint, step text)
-      join df.instances p on p.key = g.parent
+     cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
      where g.ordinal = any (v_ready)
-       and not exists (select from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)));
+       and (select i.key from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)) is null);
 end
 $$;
 comment on function df.cancel_children is 'the engine''s cancellations of children';
@@ -432,8 +432,6 @@ create function df.begin_waits(
   language plpgsql
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off
-  set enable_hashjoin = off
-  set enable_mergejoin = off
 as $$
 declare
   v_given   record;

@@ -402,6 +402,34 @@ def test_a_server_that_decodes_has_no_problems(each_source: Source, run: Run) ->
     run(test())
 
 
+def test_whom_the_server_lets_replicate_may_whatever_its_attributes_say(source: Source, run: Run) -> None:
+    """On RDS and Aurora no role has the attribute: they go by membership in rds_replication."""
+
+    async def test() -> None:
+        source.run("create role let_in login replication")
+        try:
+            async with await connect_replication(source.dsn(user="let_in"), application_name="test-reader") as conn:
+                source.run("alter role let_in noreplication")
+                assert await check_server(conn) == []
+        finally:
+            source.run("drop role let_in")
+
+    run(test())
+
+
+def test_where_replication_is_a_matter_of_membership_the_hint_says_so(source: Source, run: Run) -> None:
+    async def test() -> None:
+        source.run("create role rds_replication")
+        try:
+            async with await psycopg.AsyncConnection.connect(source.dsn(user="alice")) as conn:
+                [problem] = await check_server(conn)
+        finally:
+            source.run("drop role rds_replication")
+        assert (problem.what, problem.hint) == ("role alice may not replicate", 'grant rds_replication to "alice"')
+
+    run(test())
+
+
 def test_an_unfit_server_and_role_are_named() -> None:
     async def test() -> None:
         async with await psycopg.AsyncConnection.connect(server.dsn(user="nobody in particular")) as conn:

@@ -104,7 +104,9 @@ class Reader:
         database = self._here.database
         for ours, theirs in ((database.slot, "walflow"), (database.name, "app"), ("alice", "app")):
             text = text.replace(ours, theirs)
-        return re.sub(r"127\.0\.0\.1:(?!9464)\d+", "127.0.0.1:5432", text.replace(f":{self._here.engine.port}", ":9464"))
+        return re.sub(
+            r"127\.0\.0\.1:(?!9464)\d+", "127.0.0.1:5432", text.replace(f":{self._here.engine.port}", ":9464")
+        )
 
 
 def _commands(block: str) -> list[tuple[str, list[str]]]:

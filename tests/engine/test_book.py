@@ -106,6 +106,8 @@ def test_two_roles_may_have_instances_of_one_id() -> None:
     log.transaction(start(wait("s")), start(wait("s"), key=2, owner=BOB))
     log.transaction(signal(key=None, owner=BOB), signal(key=2, owner=BOB))
     assert log.live(1).status == "running"
+    log.transaction(signal(key=None, owner=ALICE))
+    assert log.live(1).status == "completed"
 
 
 def test_completions_heartbeats_and_waits_for_nobody_are_passed_over() -> None:
@@ -534,7 +536,8 @@ def test_a_release_folds_what_was_set_aside_in_the_order_of_the_log(broken: set[
     log.book.release(log.live(), reversed(inbox(first, second)))
     assert [part["data"] for part in json.loads(log.live().result or "")] == [1, 2, 3]
     cut = log.checkpoint()
-    assert len(cut.inbox_done) == 3
+    last = inbox(second)[-1]
+    assert cut.inbox_done == ((1, last.lsn, last.ordinal),), "of thousands the last is enough"
     assert [(c.status, c.quarantined) for c in cut.changes] == [("completed", None)]
 
 
@@ -859,6 +862,42 @@ def test_a_child_that_has_not_heard_that_it_is_cancelled_may_do_nothing_but_end(
     log.transaction(wait_for(1, 2, "1"))
     log.transaction(cancel())
     assert log.found == []
+
+
+def test_an_undo_that_is_away_and_waits_for_its_parent_is_told_when_it_comes_for_its_cancellation() -> None:
+    log = undoing()
+    log.transaction(wait_for(1, 2, "4"))
+    away = log.live(2)
+    log.book._send_to_sleep(away)
+    log.transaction(cancel())
+    assert log.found == []
+    log.book.arrive(away, [], [WaitRow(1, 2, "4")])
+    assert [(key, step) for key, step, _ in log.found] == [(2, "4")]
+
+
+def test_a_child_of_an_undo_that_waits_for_the_parent_is_told_when_that_gives_it_up() -> None:
+    log = Deadlocks()
+    calls = seq(undo(sql(), child(await_("w1"))), sleep())
+    log.transaction(start(child(calls, timeout_seconds=60)))
+    log.transaction(child_of(1, "1", calls, 2))
+    log.transaction(done("3", key=2))
+    log.transaction(cancel(key=2, id_="~1/1"))
+    log.transaction(child_of(2, "4", await_("w1"), 3))
+    log.transaction(wait_for(1, 3, "1"))
+    assert log.found == [], "the parent waits for a minute at most"
+    log.transaction(cancel())
+    assert [(key, step) for key, step, _ in log.found] == [(3, "1")]
+
+
+def test_what_a_parent_gave_up_and_is_away_is_looked_for_as_a_link_of_a_ring() -> None:
+    log = undoing()
+    given_up = log.live(2)
+    log.book._send_to_sleep(given_up)
+    log.transaction(cancel())
+    log.transaction(start(await_("w1"), key=50, id_="w50"))
+    assert 2 not in log.book.absent
+    log.transaction(wait_for(1, 50, "1"))
+    assert 2 in log.book.absent
 
 
 def test_a_wait_that_was_answered_is_no_link_of_a_ring() -> None:

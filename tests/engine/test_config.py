@@ -119,6 +119,19 @@ def test_an_ill_typed_value_is_refused(name: str, text: str) -> None:
     assert f"--{name.replace('_', '-')}:" in refusal({name: text})
 
 
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
+def test_a_passfile_that_libpq_would_ignore_is_refused_with_what_to_do(tmp_path: Path, mode: int) -> None:
+    passfile = tmp_path / "passfile"
+    passfile.touch(mode=0o600)
+    assert loaded({"step_passfile": str(passfile)}).settings.step_passfile == passfile
+    passfile.chmod(mode)
+    assert f"chmod 0600 {passfile}" in refusal({"step_passfile": str(passfile)})
+
+
+def test_the_line_end_of_a_file_that_a_dsn_came_from_is_not_part_of_it() -> None:
+    assert loaded({"dsn": "postgresql://engine@db/app\n"}).settings.dsn == "postgresql://engine@db/app"
+
+
 def test_variables_that_kubernetes_makes_for_a_service_are_no_settings() -> None:
     loaded(
         environment={

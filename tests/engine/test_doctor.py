@@ -237,11 +237,14 @@ def test_an_incomplete_publication_is_named_and_repaired(database: Database, cha
 
 
 def test_the_publication_that_a_migration_makes_is_exactly_the_one_that_is_checked(each_database: Database) -> None:
-    query: LiteralString = "select tablename, attnames, rowfilter from pg_publication_tables order by 1"
-    made = each_database.run(query)
+    tables: LiteralString = "select tablename, attnames, rowfilter from pg_publication_tables order by 1"
+    kinds: LiteralString = "select pubinsert, pubupdate, pubdelete, pubtruncate from pg_publication"
+    made = each_database.run(tables)
+    assert each_database.run(kinds) == [(True, False, False, False)]
     each_database.run("drop publication walflow")
     repair(each_database, only_bad(each_database))
-    assert each_database.run(query) == made
+    assert each_database.run(tables) == made
+    assert each_database.run(kinds) == [(True, False, False, False)]
 
 
 # -- slot -------------------------------------------------------------------------------------------------------------

@@ -37,6 +37,18 @@ def test_what_changed_while_its_checkpoint_was_written_does_not_leave() -> None:
     assert {key for key, _, _ in log.book.collect().states} == {1, 2}
 
 
+def test_what_changed_while_its_checkpoint_was_written_takes_nobodys_turn_to_leave() -> None:
+    log = sleeping(admission=100)
+    log.transaction(signal("other", key=1), signal("other", key=2, id_="w2"))
+    cut = log.book.collect(log.at_us + 10_000_000)
+    log.transaction(signal("third", key=1))
+    log.book.visibility.proven(log.book.visibility.unproven())
+    log.book._unshown.clear()
+    log.book.admission = 2
+    log.book.stored(cut)
+    assert set(log.book.instances) == {1}
+
+
 def test_what_was_quarantined_since_its_checkpoint_does_not_leave_before_that_is_written() -> None:
     log = sleeping()
     for live in log.book.instances.values():

@@ -37,11 +37,11 @@ class Job:
 
 
 class Agency:
-    """Pools with room for two connections, where logins succeed at once."""
+    """Pools with room for some connections, where logins succeed at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, connections: int) -> None:
         self.opened: list[int] = []
-        self.pools = Pools(self, connections=2, per_role=2, on_lost=_raise, chance=Random(1))
+        self.pools = Pools(self, connections=connections, per_role=2, on_lost=_raise, chance=Random(1))
         self._instances = 0
 
     async def connect(self, role: int, *, end_all: bool, end: Set[int], on_idle_loss: OnLoss) -> StepConnection:
@@ -61,9 +61,9 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-def work(scene: Callable[[Agency], Awaitable[None]]) -> None:
+def work(scene: Callable[[Agency], Awaitable[None]], *, connections: int = 2) -> None:
     async def play() -> None:
-        agency = Agency()
+        agency = Agency(connections)
         try:
             await scene(agency)
         finally:
@@ -78,6 +78,7 @@ def test_a_role_keeps_its_connection_from_step_to_step_beside_one_that_has_as_ma
         await agency.want(ALICE)
         waits = await agency.want(ALICE)
         quiet.end()
+        assert (await agency.want(ALICE)).connection is None
         assert waits.connection is None
         assert (await agency.want(BOB)).connection is quiet.connection
         assert agency.opened == [BOB, ALICE]
@@ -118,6 +119,28 @@ def test_a_role_that_has_none_takes_what_is_idle() -> None:
         await agency.want(ALICE)
         assert (await agency.want(CAROL)).connection is not None
         assert agency.opened == [BOB, ALICE, CAROL]
+
+    work(scene)
+
+
+def test_who_has_fewer_takes_what_one_who_has_more_used_just_now() -> None:
+    async def scene(agency: Agency) -> None:
+        busy = [await agency.want(ALICE) for _ in range(2)]
+        await agency.want(BOB)
+        busy[0].end()
+        assert (await agency.want(BOB)).connection is not None
+        assert agency.opened == [ALICE, ALICE, BOB, BOB]
+
+    work(scene, connections=3)
+
+
+def test_who_has_to_end_a_backend_takes_what_another_used_just_now() -> None:
+    async def scene(agency: Agency) -> None:
+        await agency.want(BOB)
+        (await agency.want(ALICE)).end()
+        agency.pools.suspect(BOB, 99)
+        assert agency.pools.idle == 0
+        assert agency.pools.opening == 1
 
     work(scene)
 

@@ -259,10 +259,11 @@ def test_a_cut_that_is_given_back_forgets_no_event_that_waits_and_brings_back_no
 def test_a_strangers_rows_for_what_is_away_are_none_of_its_events(away: tuple[Log, Cut]) -> None:
     log, cut = away
     log.transaction(done("2", key=1, run_as=BOB), signal(key=1, id_="w1", owner=BOB))
+    place = Lsn(log.position), 2
     log.book.arrive(stored_live(log, cut, 1), [])
     assert log.effects == []
     assert log.live(1).state.folds == 1
-    assert len(log.checkpoint(now_us=log.at_us).inbox_done) == 2
+    assert log.checkpoint(now_us=log.at_us).inbox_done == ((1, *place),)
 
 
 def test_what_is_nobodys_is_struck_off_and_not_looked_for_again(away: tuple[Log, Cut]) -> None:

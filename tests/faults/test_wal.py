@@ -87,6 +87,10 @@ def fill(database: Database) -> None:
 
 
 def left(here: World) -> int:
+    """How many have not ended. To count a million rows takes processors from what is waited for, so it is done at the end."""
+    known = int(here.value("select completed_total from df.checkpoint"))
+    if known < STARTS:
+        return STARTS - known
     return int(here.value("select count(*) from df.instances where status in ('pending', 'running')"))
 
 

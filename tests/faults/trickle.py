@@ -17,9 +17,9 @@ with completions as (
   select c.recorded_at, lag(c.recorded_at) over (order by c.recorded_at) as before
     from df.completions c
     join df.instances i on i.key = c.instance_key
-   where i.id like 'trickled-%%' and c.recorded_at >= %s
+   where i.id like 'trickled-%%'
 )
-select coalesce(extract(epoch from max(recorded_at - before)), 0) from completions
+select coalesce(extract(epoch from max(recorded_at - before)), 0) from completions where recorded_at >= %s
 """
 
 
@@ -44,7 +44,10 @@ class Trickle:
             raise self._trouble[0]
 
     def gap_seconds(self, since: datetime) -> float:
-        """The largest gap between the commits of two steps since then, by the database's clock."""
+        """The largest gap between the commits of two steps, the second of them since then, by the database's clock.
+
+        The first may be older: a leader that stops may not complete another one.
+        """
         return float(self.world.value(GAP, [since]))
 
     def _flow(self) -> None:

@@ -547,8 +547,6 @@ CREATE FUNCTION df.begin_waits(p_epoch bigint, p_rows json, OUT skipped integer[
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     AS $$
 declare
   v_given   record;
@@ -812,8 +810,6 @@ CREATE FUNCTION df.cancel_children(p_epoch bigint, p_rows json, OUT skipped inte
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     AS $$
 declare
   v_ready integer[];
@@ -829,7 +825,7 @@ begin
            json_build_object('message', 'Cancelled by its parent', 'code', 'cancelled', 'node', 1, 'step', '1', 'attempt', 1),
            clock_timestamp()
       from given g
-      join df.instances p on p.key = g.parent
+     cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
      where g.ready
      order by p.key, g.step
         on conflict do nothing
@@ -848,16 +844,18 @@ begin
   insert into df.cancellations (owner, instance_id, reason)
   select i.submitter, i.id, 'Cancelled by its parent'
     from json_to_recordset(p_rows) as g(ordinal integer, parent bigint, step text)
-    join df.instances p on p.key = g.parent
-    join df.instances i on i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)
+   cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
+   cross join lateral (
+     select i.* from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step) offset 0
+   ) as i
    where g.ordinal = any (v_ready) and not df.is_final(i.status) and (i.parent_key, i.parent_step) = (p.key, g.step);
   -- there, and not to be seen yet
   skipped := skipped || array(
     select g.ordinal
       from json_to_recordset(p_rows) as g(ordinal integer, parent bigint, step text)
-      join df.instances p on p.key = g.parent
+     cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
      where g.ordinal = any (v_ready)
-       and not exists (select from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)));
+       and (select i.key from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)) is null);
 end
 $$;
 
@@ -4532,8 +4530,6 @@ CREATE FUNCTION df.record_completions(p_epoch bigint, p_rows json, OUT skipped i
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     AS $$
 begin
   perform df.require_epoch(p_epoch);
@@ -4548,8 +4544,10 @@ begin
            case when i.key is null then g.result else json_build_object('status', i.status) end,
            g.error, g.cause, g.query, g.note, coalesce(g.repetitions, 0)
       from given g
-      left join df.waits w on g.due is not null and w.waiter_key = g.key and w.waiter_step = g.step
-      left join df.instances i on i.key = w.instance_key
+      left join lateral (
+        select w.instance_key from df.waits w where g.due is not null and w.waiter_key = g.key and w.waiter_step = g.step offset 0
+      ) as w on true
+      left join lateral (select i.key, i.status from df.instances i where i.key = w.instance_key offset 0) as i on true
      where g.ready
      order by g.run_as, g.key, g.step, g.attempt
         on conflict do nothing
@@ -5563,8 +5561,6 @@ CREATE FUNCTION df.start_children(p_epoch bigint, p_rows json, OUT skipped integ
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
     AS $$
 begin
   perform df.require_epoch(p_epoch);
@@ -5579,7 +5575,7 @@ begin
     select p.submitted_by, p.submitter, df.child_id(p.key, g.step), g.graph, g.label, g.input::jsonb, g.vars::jsonb, p.database,
            p.key, g.step, p.id, g.cause
       from given g
-      join df.instances p on p.key = g.parent
+     cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
      where g.ready
      order by p.key, g.step
         on conflict do nothing
@@ -5601,8 +5597,10 @@ begin
          json_build_object('message', format('instance %s is there already and is no child of this step', i.id), 'code', '23505'),
          g.cause
     from json_to_recordset(p_rows) as g(parent bigint, step text, cause uuid)
-    join df.instances p on p.key = g.parent
-    join df.instances i on i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step)
+   cross join lateral (select p.* from df.instances p where p.key = g.parent offset 0) as p
+   cross join lateral (
+     select i.* from df.instances i where i.submitted_by = p.submitted_by and i.id = df.child_id(p.key, g.step) offset 0
+   ) as i
    where (i.parent_key, i.parent_step) is distinct from (p.key, g.step)
    order by p.key, g.step
       on conflict do nothing;
@@ -6381,12 +6379,13 @@ CREATE FUNCTION df.write_checkpoint(p_epoch bigint, p_lsn pg_lsn, p_xids xid8[],
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
+    SET enable_nestloop TO 'off'
     SET enable_mergejoin TO 'off'
     AS $$
 declare
   v_missing bigint := 0;
   v_rows    bigint;
+  v_mark    record;
   v_until   timestamptz := clock_timestamp() + interval '100 milliseconds';
 begin
   update df.checkpoint
@@ -6426,7 +6425,7 @@ begin
            updated_at = clock_timestamp()
       from unnest(p_keys, p_statuses, p_quarantined, p_results, p_errors, p_started, p_finished)
         as c(key, status, quarantined, result, error, started_at, finished_at)
-     where i.key = c.key;
+     where i.key = any (p_keys) and i.key = c.key;
     get diagnostics v_rows = row_count;
     v_missing := v_missing + cardinality(p_keys) - v_rows;
   end if;
@@ -6442,31 +6441,24 @@ begin
     delete from df.states s where s.instance_key = any (p_dropped);
   end if;
 
-  if cardinality(p_signals) > 0 then
-    update df.signals s set folded = true, taken_by = coalesce(c.taken_by, s.taken_by)
-      from unnest(p_signals, p_signal_owners, p_signal_takers) as c(event_id, owner, taken_by)
-     where s.owner = c.owner and s.event_id = c.event_id;
-    get diagnostics v_rows = row_count;
-    v_missing := v_missing + cardinality(p_signals) - v_rows;
-  end if;
-  if cardinality(p_cancels) > 0 then
-    update df.cancellations s set folded = true
-      from unnest(p_cancels, p_cancel_owners) as c(event_id, owner)
-     where s.owner = c.owner and s.event_id = c.event_id;
-    get diagnostics v_rows = row_count;
-    v_missing := v_missing + cardinality(p_cancels) - v_rows;
-  end if;
-  if cardinality(p_releases) > 0 then
-    update df.releases s set folded = true
-      from unnest(p_releases, p_release_owners) as c(event_id, owner)
-     where s.owner = c.owner and s.event_id = c.event_id;
-    get diagnostics v_rows = row_count;
-    v_missing := v_missing + cardinality(p_releases) - v_rows;
-  end if;
+  -- one by one: with both columns given the primary key is the planner's choice; with arrays another index might be
+  for v_mark in select * from unnest(p_signals, p_signal_owners, p_signal_takers) as c(event_id, owner, taken_by) loop
+    update df.signals s set folded = true, taken_by = coalesce(v_mark.taken_by, s.taken_by)
+     where s.owner = v_mark.owner and s.event_id = v_mark.event_id;
+    v_missing := v_missing + (not found)::integer;
+  end loop;
+  for v_mark in select * from unnest(p_cancels, p_cancel_owners) as c(event_id, owner) loop
+    update df.cancellations s set folded = true where s.owner = v_mark.owner and s.event_id = v_mark.event_id;
+    v_missing := v_missing + (not found)::integer;
+  end loop;
+  for v_mark in select * from unnest(p_releases, p_release_owners) as c(event_id, owner) loop
+    update df.releases s set folded = true where s.owner = v_mark.owner and s.event_id = v_mark.event_id;
+    v_missing := v_missing + (not found)::integer;
+  end loop;
   if cardinality(p_waiters) > 0 then
     update df.waits w set folded = true
       from unnest(p_waiters, p_waiter_steps) as c(key, step)
-     where w.waiter_key = c.key and w.waiter_step = c.step;
+     where w.waiter_key = any (p_waiters) and w.waiter_key = c.key and w.waiter_step = c.step;
     get diagnostics v_rows = row_count;
     v_missing := v_missing + cardinality(p_waiters) - v_rows;
   end if;
@@ -6474,9 +6466,9 @@ begin
     insert into df.completions (run_as, instance_key, step, attempt, outcome, result, error, cause)
     select 0, i.parent_key, i.parent_step, 1, a.outcome, a.result, a.error, i.cause
       from df.instances i
-      join df.instances p on p.key = i.parent_key and not df.is_final(p.status)
+     cross join lateral (select p.status from df.instances p where p.key = i.parent_key offset 0) as p
      cross join lateral df.answer(i.id, i.status, i.result, i.error) as a
-     where i.key = any (p_ended) and df.is_final(i.status)
+     where i.key = any (p_ended) and df.is_final(i.status) and not df.is_final(p.status)
      order by i.parent_key, i.parent_step
         on conflict do nothing;
   end if;
@@ -6486,10 +6478,13 @@ begin
       from (
         select x.* from df.waits x where x.instance_key = any (p_ended)
         union
-        select x.* from df.waits x join unnest(p_waiters, p_waiter_steps) as c(key, step) on x.waiter_key = c.key and x.waiter_step = c.step
+        select x.*
+          from df.waits x
+          join unnest(p_waiters, p_waiter_steps) as c(key, step) on x.waiter_key = c.key and x.waiter_step = c.step
+         where x.waiter_key = any (p_waiters)
       ) as w
-      join df.instances i on i.key = w.instance_key
-      join df.instances v on v.key = w.waiter_key
+     cross join lateral (select i.* from df.instances i where i.key = w.instance_key offset 0) as i
+     cross join lateral (select v.status from df.instances v where v.key = w.waiter_key offset 0) as v
      cross join lateral df.answer(i.id, i.status, i.result, i.error) as a
      where w.folded and df.is_final(i.status) and not df.is_final(v.status)
      order by w.waiter_key, w.waiter_step
@@ -6499,7 +6494,7 @@ begin
   if cardinality(p_inbox_done) > 0 then
     delete from df.inbox b
      using unnest(p_inbox_done, p_inbox_upto, p_inbox_ordinals) as c(key, lsn, ordinal)
-     where b.instance_key = c.key and (b.lsn, b.ordinal) <= (c.lsn, c.ordinal);
+     where b.instance_key = any (p_inbox_done) and b.instance_key = c.key and (b.lsn, b.ordinal) <= (c.lsn, c.ordinal);
   end if;
   if p_inbox is not null then
     insert into df.inbox (instance_key, lsn, ordinal, kind, row_key, commit_time, xid)
@@ -6519,7 +6514,8 @@ begin
   if cardinality(p_hidden) > 0 then
     delete from df.progress p
      using unnest(p_hidden, p_hidden_owners) as c(key, owner)
-     where p.submitted_by = c.owner::regrole and p.instance_key = c.key;
+     where p.submitted_by = any (p_hidden_owners::regrole[]) and p.instance_key = any (p_hidden)
+       and p.submitted_by = c.owner::regrole and p.instance_key = c.key;
   end if;
 
   if v_missing > 0 then
@@ -8591,17 +8587,17 @@ SET row_security = off;
 --
 
 COPY df.migrations (number, name, checksum, applied_at, applied_by) FROM stdin;
-1	tables	ad4d360025d3eba6e5098deb74a2c8d308784b33dbd668b27dd62766f6083d20	2026-11-21 16:13:39.786837+00	engine
-2	guards	794a4cbede62d07fabbd86d1e635aa3ed5eb7c2228be88790f41ca13e10f9ef0	2026-11-21 16:13:39.863016+00	engine
-3	validation	a42860a24c879b2a64cafce4a19063733d1516a12249ca1261fd4c5f88739a3f	2026-11-21 16:13:39.906852+00	engine
-4	builders	8c8e35fcf75b42d19e651bee6aa1ac48dad18249154cc108db3d1a01b8da6ee3	2026-11-21 16:13:39.932368+00	engine
-5	control	a654527e4ec4b8a1b3e43ba48778a517978aaca2c6cb19feb5a9797c1c38e5cc	2026-11-21 16:13:39.944287+00	engine
-6	step	0bcd482f847cefa67e1c2979c7ef3bbeac3c9ec209128a17a386a35483832ce4	2026-11-21 16:13:39.94735+00	engine
-7	engine	293d8069621a1a930e513f58426753cf9509351e9e5dedc8dc8e281208de1257	2026-11-21 16:13:39.956978+00	engine
-8	grants	7917ea9d05d6907581650157fa025548d66ad720b0950df4f550283450780b94	2026-11-21 16:13:39.961533+00	engine
-9	publication	23140763ee6479188a44a2938bfd20e2ec3cb47f0c98058da71304564aad3483	2026-11-21 16:13:39.976983+00	engine
-10	reading	4873f8b185af24220b6f04d786e7baa1cdb25899ded7be4c4d27f81a81f8446e	2026-11-21 16:13:40.055972+00	engine
-11	explain	28b4ebff497dbc1c4144a3e60342579786ca094b5a1a7f9eca4521532ad004a8	2026-11-21 16:13:40.073975+00	engine
+1	tables	ad4d360025d3eba6e5098deb74a2c8d308784b33dbd668b27dd62766f6083d20	2026-11-21 16:32:16.323927+00	engine
+2	guards	794a4cbede62d07fabbd86d1e635aa3ed5eb7c2228be88790f41ca13e10f9ef0	2026-11-21 16:32:16.356802+00	engine
+3	validation	a42860a24c879b2a64cafce4a19063733d1516a12249ca1261fd4c5f88739a3f	2026-11-21 16:32:16.396223+00	engine
+4	builders	8c8e35fcf75b42d19e651bee6aa1ac48dad18249154cc108db3d1a01b8da6ee3	2026-11-21 16:32:16.431688+00	engine
+5	control	a654527e4ec4b8a1b3e43ba48778a517978aaca2c6cb19feb5a9797c1c38e5cc	2026-11-21 16:32:16.458763+00	engine
+6	step	0bcd482f847cefa67e1c2979c7ef3bbeac3c9ec209128a17a386a35483832ce4	2026-11-21 16:32:16.461318+00	engine
+7	engine	11eb21823e97c7a768487d59e16df1b84c5bc3f551b7404c3c891ef188f46029	2026-11-21 16:32:16.476413+00	engine
+8	grants	7917ea9d05d6907581650157fa025548d66ad720b0950df4f550283450780b94	2026-11-21 16:32:16.477827+00	engine
+9	publication	23140763ee6479188a44a2938bfd20e2ec3cb47f0c98058da71304564aad3483	2026-11-21 16:32:16.484346+00	engine
+10	reading	4873f8b185af24220b6f04d786e7baa1cdb25899ded7be4c4d27f81a81f8446e	2026-11-21 16:32:16.580168+00	engine
+11	explain	28b4ebff497dbc1c4144a3e60342579786ca094b5a1a7f9eca4521532ad004a8	2026-11-21 16:32:16.592283+00	engine
 \.
 
 
@@ -8647,7 +8643,7 @@ SET row_security = off;
 --
 
 COPY df.cancellations (owner, instance_id, instance_key, reason, sent_by, folded, event_id, recorded_at) FROM stdin;
-16386	cancelled	29	Cancelled by user	16386	f	6360a740-7f22-4f5e-94e8-6f41209c8e1e	2026-11-21 16:13:39.50358+00
+16386	cancelled	29	Cancelled by user	16386	f	f4bed3eb-6c48-4674-8164-cd07a3a7f3d9	2026-11-21 16:32:16.204439+00
 \.
 
 
@@ -8656,7 +8652,7 @@ COPY df.cancellations (owner, instance_id, instance_key, reason, sent_by, folded
 --
 
 COPY df.checkpoint (only_row, epoch, lsn, system_identifier, slot_name, slot_generation, scanning, installation, written_at, started_total, completed_total, failed_total, cancelled_total, executions_total, events_total, backlog) FROM stdin;
-t	1	0/24CE698	7710658616232160868	walflow_test1	1	f	c42b1e45-e3d3-49cc-8e56-d3f105aeca03	2026-11-21 16:13:39.577845+00	27	1	0	0	16	46	[]
+t	1	0/24CFA80	7710663408565249726	walflow_test1	1	f	c809a368-b51e-4af7-bcd5-31d2516c71df	2026-11-21 16:32:16.344684+00	26	1	0	0	15	43	[]
 \.
 
 
@@ -8665,27 +8661,25 @@ t	1	0/24CE698	7710658616232160868	walflow_test1	1	f	c42b1e45-e3d3-49cc-8e56-d3f1
 --
 
 COPY df.completions (run_as, instance_key, step, attempt, written_by, repetitions, outcome, cause, event_id, started_at, recorded_at, result, error, query, note) FROM stdin;
-16386	1	1	1	16386	0	completed	e73b4fff-413c-45f7-8a3b-6c1abab4567f	b2d20fed-f4ea-4d3b-8b59-9567ce612233	2026-11-21 16:13:38.027049+00	2026-11-21 16:13:38.045492+00	{"rows":[{"it":"so it was"}],"row_count":1}	\N	\N	\N
-16386	2	3	1	16386	0	completed	a2605937-4ccd-480a-a80d-bf866a55c869	bcc34169-d5b8-44e0-aa0b-5521efb3ee38	2026-11-21 16:13:38.052904+00	2026-11-21 16:13:38.053507+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'then', 'one'	\N
-16386	3	3	1	16386	0	completed	f8f730e3-334f-4dc8-a9cd-83b2cf0181d8	dfe17e0a-6663-4f39-bc17-6f95a55639c7	2026-11-21 16:13:38.0644+00	2026-11-21 16:13:38.064881+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'one'	\N
-16386	4	3	1	16386	0	completed	c27e5e52-b102-4c7d-9fcd-c5e23e184ec7	cedce580-92cb-4e23-a2c6-b2875cd42e72	2026-11-21 16:13:38.076321+00	2026-11-21 16:13:38.076674+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'sleep', 'one'	\N
-16386	11	3	1	16386	0	completed	9cd57abb-ac30-47ab-b919-c46599a9b7a1	39f893e5-5de4-46d9-8a91-e56b1cdd24fa	2026-11-21 16:13:38.480635+00	2026-11-21 16:13:38.483538+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'join', 'left'	\N
-16386	9	6	1	16386	0	completed	cefd278f-f365-49f8-8349-a9d6931907b7	c49cef91-d147-45e5-ac4a-3fa6cc8bc983	2026-11-21 16:13:38.478443+00	2026-11-21 16:13:38.498268+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
-16386	8	4	1	16386	0	completed	a2c0cb07-177f-4e5a-8b7a-abfc88026011	b9661b9c-1e6a-4a55-a55c-10df4de7b364	2026-11-21 16:13:38.488578+00	2026-11-21 16:13:38.508193+00	{"rows":[{"long":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","n":1}],"row_count":1}	\N	\N	\N
-16386	13	2	1	16386	0	completed	c4b81a81-6667-4310-bb31-da0cca9c4b18	f17e920c-d48d-4d8e-b3d8-5a77bfa1bf26	2026-11-21 16:13:38.512661+00	2026-11-21 16:13:38.513129+00	{"rows":[{"g":1},{"g":2},{"g":3}],"row_count":3}	\N	\N	\N
-16386	15	2.1	1	16386	0	completed	d2adbc87-6afb-4242-993d-c3dee4e73ec4	985a2681-bc21-47ed-9567-e81bec7f8c03	2026-11-21 16:13:38.520332+00	2026-11-21 16:13:38.520782+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'pause', 'again'	\N
-16386	17	4.1	1	16386	0	completed	d0dab03e-745a-4581-8f44-3d22444948a3	2fc322c1-08d7-42de-a184-ea02ffd0225e	2026-11-21 16:13:38.522119+00	2026-11-21 16:13:38.522532+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'retry', 'tried'	\N
-16386	15	3.1	1	16386	0	completed	985a2681-bc21-47ed-9567-e81bec7f8c03	44047089-3a71-4dcd-b83c-49d7c56549a1	2026-11-21 16:13:38.531542+00	2026-11-21 16:13:38.532763+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
-16386	14	3.1	1	16386	0	completed	fe87acbb-b039-468d-90d6-9b5907f62c35	00160b98-7b8f-402b-9ffa-0df631ad4c9f	2026-11-21 16:13:38.52561+00	2026-11-21 16:13:38.539889+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'loop', 'body'	\N
-16386	21	5	1	16386	0	completed	21a556eb-304f-4b73-84de-a00bc4ef36f1	32220658-625d-48e2-9df8-9f1e7d8afc40	2026-11-21 16:13:38.543201+00	2026-11-21 16:13:38.543589+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'owed', 'pay'	\N
-16386	23	4	1	16386	0	completed	7d07a9fc-9ec9-4ed6-8649-f0ae14ca9355	e43b635f-c005-4eed-ae69-140e22f4ac23	2026-11-21 16:13:38.552275+00	2026-11-21 16:13:38.552864+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'undoing', 'pay'	\N
-16386	20	2	1	16384	0	failed	4f0d0db6-e120-4bc6-854d-a279c9e751b7	e5bc70eb-818d-4662-9de0-1a5e7f28695a	2026-11-21 16:13:38.556459+00	2026-11-21 16:13:38.994357+00	\N	{"message": "division by zero", "code": "22012", "node": 2, "step": "2", "attempt": 1}	\N	\N
-16386	23	6	1	16384	0	failed	e43b635f-c005-4eed-ae69-140e22f4ac23	3d827188-f568-4310-9493-3d7630555f1c	2026-11-21 16:13:39.001918+00	2026-11-21 16:13:39.044721+00	\N	{"message": "division by zero", "code": "22012", "node": 6, "step": "6", "attempt": 1}	\N	\N
-16386	7	3	1	16386	0	completed	02f37218-bd81-45d9-b328-2b8ca715f11a	6b575e50-ded8-4336-94b2-174815bf72d5	2026-11-21 16:13:38.462275+00	2026-11-21 16:13:39.552173+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'stuffed', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	6	3	1	16386	0	completed	c58498da-633c-45d9-b08e-df2c478388ab	18eb18c8-6489-45ab-ba7d-373145965950	2026-11-21 16:13:38.406718+00	2026-11-21 16:13:39.553243+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'buffered', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	3	4	1	16386	0	completed	dfe17e0a-6663-4f39-bc17-6f95a55639c7	21c6879c-3789-4a9e-962b-a42cb1f147e8	2026-11-21 16:13:38.092491+00	2026-11-21 16:13:39.564277+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	23	5	1	16386	0	completed	3d827188-f568-4310-9493-3d7630555f1c	025b37f7-a02b-45d8-bbc1-8850ca5aa9cc	2026-11-21 16:13:39.055125+00	2026-11-21 16:13:39.569674+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'undoing', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	27	2	1	16386	0	completed	41b00a32-ae93-4e59-8af4-267a7d2e946a	c89c1c1e-10a7-4c9d-9ecc-0ef914d44254	2026-11-21 16:13:38.588619+00	2026-11-21 16:13:39.563521+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'child', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	1	1	1	16386	0	completed	9ff01a19-d0ce-4cda-9e53-f8d42b2c2649	c5818b51-ab2a-4f59-98ac-f85b0b47c84f	2026-11-21 16:32:12.78937+00	2026-11-21 16:32:12.791213+00	{"rows":[{"it":"so it was"}],"row_count":1}	\N	\N	\N
+16386	2	3	1	16386	0	completed	bac74516-f669-409f-9627-f5507811dda9	7dbae6b4-4c0e-4111-84b0-cab6138f6803	2026-11-21 16:32:12.804337+00	2026-11-21 16:32:12.804732+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'then', 'one'	\N
+16386	3	3	1	16386	0	completed	108f82fa-0fd8-4ba8-817e-0c4a3c947d91	9a6d0881-c450-43ad-8ec9-9e7dfe475d32	2026-11-21 16:32:12.809448+00	2026-11-21 16:32:12.809838+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'one'	\N
+16386	4	3	1	16386	0	completed	e2bf3f29-45ef-4998-b037-f7be884903af	275d82cc-2215-4cc5-ba2f-4e12be7b18e3	2026-11-21 16:32:12.819068+00	2026-11-21 16:32:12.819367+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'sleep', 'one'	\N
+16386	8	4	1	16386	0	completed	5767e75b-b8de-4a6a-8ae7-8c9158ae6dce	f49ca5d8-9993-4212-964f-783ea6c7d74f	2026-11-21 16:32:13.090409+00	2026-11-21 16:32:13.114005+00	{"rows":[{"long":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","n":1}],"row_count":1}	\N	\N	\N
+16386	9	6	1	16386	0	completed	deeb6706-335b-409d-a0ae-b22a5cdaf46d	22967d25-b758-4fa5-9aae-4cbce672ed4e	2026-11-21 16:32:13.09922+00	2026-11-21 16:32:13.11711+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
+16386	11	3	1	16386	0	completed	2deaef90-66bb-45e8-9a18-448a85a42918	6c775a4c-a7b2-4b95-ad26-634a9a4ff85e	2026-11-21 16:32:13.122575+00	2026-11-21 16:32:13.123264+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'join', 'left'	\N
+16386	15	2.1	1	16386	0	completed	88a4fdd0-2334-49e9-ae3b-76a2f1714984	715509a6-7239-495d-bddc-0fbb1202eba8	2026-11-21 16:32:13.136384+00	2026-11-21 16:32:13.1367+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'pause', 'again'	\N
+16386	14	3.1	1	16386	0	completed	af4a45ca-a136-4500-b875-492b4fb4192f	31a1d503-f725-4a3d-89d4-19afdcb21de0	2026-11-21 16:32:13.137256+00	2026-11-21 16:32:13.137474+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'loop', 'body'	\N
+16386	17	4.1	1	16386	0	completed	fb341ccd-dafc-42ba-99ce-a9a18b5aa742	2d8a726f-3552-4769-8fda-bb7aef1893de	2026-11-21 16:32:13.13829+00	2026-11-21 16:32:13.138523+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'retry', 'tried'	\N
+16386	13	2	1	16386	0	completed	c3368b01-7aad-4660-9b96-28e84c0940bd	e890467f-baae-4048-9084-d9d057724124	2026-11-21 16:32:13.132014+00	2026-11-21 16:32:13.141594+00	{"rows":[{"g":1},{"g":2},{"g":3}],"row_count":3}	\N	\N	\N
+16386	15	3.1	1	16386	0	completed	715509a6-7239-495d-bddc-0fbb1202eba8	426e4466-40cd-4574-8007-5fd1cd2fecf5	2026-11-21 16:32:13.163628+00	2026-11-21 16:32:13.164449+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
+16386	21	5	1	16386	0	completed	e18601ea-e72f-436a-a6d7-6a0d983a73f1	160b6646-f2f8-4951-b59c-3eb1b7f07d71	2026-11-21 16:32:13.150163+00	2026-11-21 16:32:13.173329+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'owed', 'pay'	\N
+16386	23	4	1	16386	0	completed	f8a747e2-4e24-448d-beb8-762decf32420	ac8d8739-ca87-4f3a-893c-c2745a363661	2026-11-21 16:32:13.177535+00	2026-11-21 16:32:13.179915+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'undoing', 'pay'	\N
+16386	20	2	1	16384	0	failed	88a1da54-c236-4b65-b434-c5566f0021c6	713fb86c-a620-4bef-8f24-f1e2b8901c66	2026-11-21 16:32:13.180147+00	2026-11-21 16:32:15.786454+00	\N	{"message": "division by zero", "code": "22012", "node": 2, "step": "2", "attempt": 1}	\N	\N
+16386	3	4	1	16386	0	completed	9a6d0881-c450-43ad-8ec9-9e7dfe475d32	be3b9af7-eaf8-4551-9e4d-7fbf323e22ff	2026-11-21 16:32:12.82104+00	2026-11-21 16:32:16.231726+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	6	3	1	16386	0	completed	a3a480e4-60e8-44b4-b1f9-44a6eac3428b	8cf65342-26ea-40ef-aea2-6dc57fe48209	2026-11-21 16:32:13.064697+00	2026-11-21 16:32:16.237348+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'buffered', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	7	3	1	16386	0	completed	54e6286c-3d03-49b1-b27b-126326e678fc	49e2c02f-9ba5-457e-ab4a-e16e6ad0f7c1	2026-11-21 16:32:13.086361+00	2026-11-21 16:32:16.241508+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'stuffed', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	23	6	1	16384	0	failed	ac8d8739-ca87-4f3a-893c-c2745a363661	7928c444-91c9-4a42-8d1f-e1def47629fe	2026-11-21 16:32:15.804135+00	2026-11-21 16:32:17.180786+00	\N	{"message": "division by zero", "code": "22012", "node": 6, "step": "6", "attempt": 1}	\N	\N
 \.
 
 
@@ -8719,35 +8713,35 @@ COPY df.inbox (instance_key, lsn, ordinal, kind, row_key, commit_time, xid) FROM
 --
 
 COPY df.instances (key, submitted_by, submitter, id, graph, label, input, vars, database, created_xid, created_at, session_role, parent_key, parent_step, parent_id, cause, status, quarantined, pruned, result, error, started_at, finished_at, updated_at, event_id, recorded_at) FROM stdin;
-2	alice	16386	then	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	744	2026-11-21 16:13:37.300719+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.322356+00	\N	2026-11-21 16:13:38.13975+00	a2605937-4ccd-480a-a80d-bf866a55c869	2026-11-21 16:13:37.301149+00
-3	alice	16386	statement	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	745	2026-11-21 16:13:37.331915+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.333822+00	\N	2026-11-21 16:13:38.139829+00	f8f730e3-334f-4dc8-a9cd-83b2cf0181d8	2026-11-21 16:13:37.332794+00
-4	alice	16386	sleep	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SLEEP","query":"5"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	746	2026-11-21 16:13:37.340723+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.342487+00	\N	2026-11-21 16:13:38.139838+00	c27e5e52-b102-4c7d-9fcd-c5e23e184ec7	2026-11-21 16:13:37.341144+00
-5	alice	16386	schedule	{"node_type":"THEN","left_node":{"node_type":"WAIT_SCHEDULE","query":"{\\"cron_expr\\":\\"* * * * *\\",\\"timezone\\":\\"UTC\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tick'"}}	\N	\N	\N	\N	747	2026-11-21 16:13:37.366901+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.374672+00	\N	2026-11-21 16:13:38.139844+00	673ae29f-98e4-44d3-b328-5205889a215f	2026-11-21 16:13:37.36739+00
-6	alice	16386	buffered	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	748	2026-11-21 16:13:37.39418+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.395678+00	\N	2026-11-21 16:13:38.139851+00	c58498da-633c-45d9-b08e-df2c478388ab	2026-11-21 16:13:37.394461+00
-7	alice	16386	stuffed	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}","result_name":"sent"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	749	2026-11-21 16:13:37.397955+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.402251+00	\N	2026-11-21 16:13:38.139857+00	02f37218-bd81-45d9-b328-2b8ca715f11a	2026-11-21 16:13:37.398207+00
-8	alice	16386	named	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"select repeat('x', 2000) as long, 1 as n","result_name":"big"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / $big.n, length($big.long)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	750	2026-11-21 16:13:37.40999+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.41148+00	\N	2026-11-21 16:13:38.139863+00	a2c0cb07-177f-4e5a-8b7a-abfc88026011	2026-11-21 16:13:37.410349+00
-1	alice	16386	finished	select 'so it was' as it	\N	\N	\N	\N	743	2026-11-21 16:13:37.251994+00	alice	\N	\N	\N	\N	completed	\N	\N	{"rows":[{"it":"so it was"}],"row_count":1}	\N	2026-11-21 16:13:37.289316+00	2026-11-21 16:13:38.045946+00	2026-11-21 16:13:38.613228+00	e73b4fff-413c-45f7-8a3b-6c1abab4567f	2026-11-21 16:13:37.254623+00
-9	alice	16386	if	{"node_type":"IF","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SQL","query":"select true"}}	\N	\N	\N	\N	751	2026-11-21 16:13:37.42003+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.426074+00	\N	2026-11-21 16:13:38.139871+00	cefd278f-f365-49f8-8349-a9d6931907b7	2026-11-21 16:13:37.420465+00
-10	alice	16386	condition	{"node_type":"IF","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}}	\N	\N	\N	\N	752	2026-11-21 16:13:37.434544+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.436+00	\N	2026-11-21 16:13:38.139877+00	34d34b5f-823a-45f7-8c4b-63c5bce754ad	2026-11-21 16:13:37.434914+00
-11	alice	16386	join	{"node_type":"THEN","left_node":{"node_type":"JOIN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'left'"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'right'"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	753	2026-11-21 16:13:37.45015+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.459037+00	\N	2026-11-21 16:13:38.139882+00	9cd57abb-ac30-47ab-b919-c46599a9b7a1	2026-11-21 16:13:37.450657+00
-12	alice	16386	race	{"node_type":"THEN","left_node":{"node_type":"RACE","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SLEEP","query":"86400"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	754	2026-11-21 16:13:37.466025+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.467522+00	\N	2026-11-21 16:13:38.139889+00	ead39b14-72be-487a-adfe-8dfbde53f099	2026-11-21 16:13:37.466295+00
-13	alice	16386	map	{"node_type":"MAP","left_node":{"node_type":"SQL","query":"select g from generate_series(1, 3) as g"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'row'"}},"query":"{\\"max_parallel\\":2}"}	\N	\N	\N	\N	755	2026-11-21 16:13:37.476331+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.478325+00	\N	2026-11-21 16:13:38.139895+00	c4b81a81-6667-4310-bb31-da0cca9c4b18	2026-11-21 16:13:37.476636+00
-14	alice	16386	loop	{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'body'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'body'"}}	\N	\N	\N	\N	756	2026-11-21 16:13:37.488797+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.490394+00	\N	2026-11-21 16:13:38.139899+00	fe87acbb-b039-468d-90d6-9b5907f62c35	2026-11-21 16:13:37.489133+00
-15	alice	16386	pause	{"node_type":"LOOP","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'again'"},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'again'"},"query":"{\\"every\\":5}"}	\N	\N	\N	\N	757	2026-11-21 16:13:37.493164+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.49466+00	\N	2026-11-21 16:13:38.139904+00	d2adbc87-6afb-4242-993d-c3dee4e73ec4	2026-11-21 16:13:37.493378+00
-16	alice	16386	break	{"node_type":"THEN","left_node":{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"BREAK","query":"{\\"break_value\\":1}"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	758	2026-11-21 16:13:37.499301+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.500758+00	\N	2026-11-21 16:13:38.13991+00	a480c9ae-7510-42da-90fc-fd3bb0c4ae68	2026-11-21 16:13:37.499538+00
-17	alice	16386	retry	{"node_type":"RETRY","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tried'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / (count(*) - 1) from public.ledger where word = 'tried'"}},"query":"{\\"max_attempts\\":3,\\"initial\\":1,\\"backoff\\":2,\\"max_interval\\":300}"}	\N	\N	\N	\N	759	2026-11-21 16:13:37.522359+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.529517+00	\N	2026-11-21 16:13:38.139916+00	d0dab03e-745a-4581-8f44-3d22444948a3	2026-11-21 16:13:37.522698+00
-18	alice	16386	timeout	{"node_type":"TIMEOUT","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'in_time'"}},"query":"{\\"seconds\\":86400}"}	\N	\N	\N	\N	760	2026-11-21 16:13:37.548121+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.55004+00	\N	2026-11-21 16:13:38.139921+00	e67cf121-cd07-4340-bc6a-4af8795d8700	2026-11-21 16:13:37.548368+00
-19	alice	16386	catch	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	761	2026-11-21 16:13:37.557556+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.558837+00	\N	2026-11-21 16:13:38.139925+00	a291b440-13e2-476e-98c0-f7ebeacb0aa2	2026-11-21 16:13:37.557777+00
-20	alice	16386	handler	{"node_type":"CATCH","left_node":{"node_type":"SQL","query":"select 1/0"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}}	\N	\N	\N	\N	762	2026-11-21 16:13:37.572946+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.574753+00	\N	2026-11-21 16:13:38.139931+00	4f0d0db6-e120-4bc6-854d-a279c9e751b7	2026-11-21 16:13:37.573208+00
-21	alice	16386	owed	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	763	2026-11-21 16:13:37.577313+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.578749+00	\N	2026-11-21 16:13:38.139936+00	21a556eb-304f-4b73-84de-a00bc4ef36f1	2026-11-21 16:13:37.577541+00
-22	alice	16386	doing	{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	764	2026-11-21 16:13:37.594082+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.595311+00	\N	2026-11-21 16:13:38.139941+00	884775a1-f8d0-4e2e-b739-835c1ec31b10	2026-11-21 16:13:37.594292+00
-23	alice	16386	undoing	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	765	2026-11-21 16:13:37.596711+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.597677+00	\N	2026-11-21 16:13:38.139947+00	7d07a9fc-9ec9-4ed6-8649-f0ae14ca9355	2026-11-21 16:13:37.59684+00
-24	alice	16386	child	{"node_type":"THEN","left_node":{"node_type":"CALL_CHILD","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}},"query":"{\\"options\\":{\\"vars\\":{\\"of\\":\\"{sys_instance_id}\\"}}}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	767	2026-11-21 16:13:37.612184+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.614511+00	\N	2026-11-21 16:13:38.139952+00	7fd8432b-058a-479f-b4e8-467d7e6c9e66	2026-11-21 16:13:37.612443+00
-25	alice	16386	await	{"node_type":"THEN","left_node":{"node_type":"AWAIT_INSTANCE","query":"{\\"instance_id\\":\\"then\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	768	2026-11-21 16:13:37.633307+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.634936+00	\N	2026-11-21 16:13:38.139958+00	17c37993-b95a-4ca9-8310-8d0538eb863e	2026-11-21 16:13:37.63354+00
-26	alice	16386	failing	{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}}	\N	\N	\N	\N	769	2026-11-21 16:13:37.647632+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:13:37.649361+00	\N	2026-11-21 16:13:38.139963+00	f7a75f28-8988-4a34-8a40-e44cc97b30e7	2026-11-21 16:13:37.647886+00
-27	alice	16386	~24/2	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}}	\N	\N	{"of": "child"}	\N	779	2026-11-21 16:13:37.62417+00	engine	24	2	child	7fd8432b-058a-479f-b4e8-467d7e6c9e66	running	\N	\N	\N	\N	2026-11-21 16:13:38.207163+00	\N	2026-11-21 16:13:38.936416+00	41b00a32-ae93-4e59-8af4-267a7d2e946a	2026-11-21 16:13:38.178745+00
-28	alice	16386	unfolded	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	796	2026-11-21 16:13:39.451924+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	eb0b6988-b53a-4e3e-a46e-3ed1083eeb26	2026-11-21 16:13:39.452326+00
-29	alice	16386	cancelled	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	797	2026-11-21 16:13:39.46247+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	c6dcdf04-9396-4ed4-b924-32d42fba4f05	2026-11-21 16:13:39.462781+00
+2	alice	16386	then	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	744	2026-11-21 16:32:12.224507+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.243913+00	\N	2026-11-21 16:32:12.763294+00	bac74516-f669-409f-9627-f5507811dda9	2026-11-21 16:32:12.22492+00
+3	alice	16386	statement	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	745	2026-11-21 16:32:12.245151+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.248569+00	\N	2026-11-21 16:32:12.763333+00	108f82fa-0fd8-4ba8-817e-0c4a3c947d91	2026-11-21 16:32:12.24564+00
+4	alice	16386	sleep	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SLEEP","query":"5"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	746	2026-11-21 16:32:12.254131+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.255934+00	\N	2026-11-21 16:32:12.763338+00	e2bf3f29-45ef-4998-b037-f7be884903af	2026-11-21 16:32:12.254476+00
+5	alice	16386	schedule	{"node_type":"THEN","left_node":{"node_type":"WAIT_SCHEDULE","query":"{\\"cron_expr\\":\\"* * * * *\\",\\"timezone\\":\\"UTC\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tick'"}}	\N	\N	\N	\N	747	2026-11-21 16:32:12.266882+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.27128+00	\N	2026-11-21 16:32:12.763342+00	0ca7c19b-ffc0-4343-98b1-1f889b00493e	2026-11-21 16:32:12.267201+00
+6	alice	16386	buffered	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	748	2026-11-21 16:32:12.274917+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.278511+00	\N	2026-11-21 16:32:12.763345+00	a3a480e4-60e8-44b4-b1f9-44a6eac3428b	2026-11-21 16:32:12.275165+00
+7	alice	16386	stuffed	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}","result_name":"sent"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	749	2026-11-21 16:32:12.282668+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.284908+00	\N	2026-11-21 16:32:12.763349+00	54e6286c-3d03-49b1-b27b-126326e678fc	2026-11-21 16:32:12.282948+00
+8	alice	16386	named	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"select repeat('x', 2000) as long, 1 as n","result_name":"big"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / $big.n, length($big.long)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	750	2026-11-21 16:32:12.289431+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.305412+00	\N	2026-11-21 16:32:12.763351+00	5767e75b-b8de-4a6a-8ae7-8c9158ae6dce	2026-11-21 16:32:12.289826+00
+9	alice	16386	if	{"node_type":"IF","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SQL","query":"select true"}}	\N	\N	\N	\N	751	2026-11-21 16:32:12.311014+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.316647+00	\N	2026-11-21 16:32:12.763356+00	deeb6706-335b-409d-a0ae-b22a5cdaf46d	2026-11-21 16:32:12.311296+00
+10	alice	16386	condition	{"node_type":"IF","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}}	\N	\N	\N	\N	752	2026-11-21 16:32:12.31941+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.321258+00	\N	2026-11-21 16:32:12.763359+00	9ef06b5a-cad9-442e-acf5-b80781ee2abb	2026-11-21 16:32:12.319666+00
+11	alice	16386	join	{"node_type":"THEN","left_node":{"node_type":"JOIN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'left'"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'right'"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	753	2026-11-21 16:32:12.323037+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.324458+00	\N	2026-11-21 16:32:12.763362+00	2deaef90-66bb-45e8-9a18-448a85a42918	2026-11-21 16:32:12.323346+00
+12	alice	16386	race	{"node_type":"THEN","left_node":{"node_type":"RACE","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SLEEP","query":"86400"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	754	2026-11-21 16:32:12.326204+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.327453+00	\N	2026-11-21 16:32:12.763365+00	1e93a9fe-7a46-4644-a658-d6c804ed4577	2026-11-21 16:32:12.326355+00
+13	alice	16386	map	{"node_type":"MAP","left_node":{"node_type":"SQL","query":"select g from generate_series(1, 3) as g"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'row'"}},"query":"{\\"max_parallel\\":2}"}	\N	\N	\N	\N	755	2026-11-21 16:32:12.32968+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.331316+00	\N	2026-11-21 16:32:12.763368+00	c3368b01-7aad-4660-9b96-28e84c0940bd	2026-11-21 16:32:12.329858+00
+14	alice	16386	loop	{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'body'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'body'"}}	\N	\N	\N	\N	756	2026-11-21 16:32:12.334269+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.335454+00	\N	2026-11-21 16:32:12.763372+00	af4a45ca-a136-4500-b875-492b4fb4192f	2026-11-21 16:32:12.334437+00
+15	alice	16386	pause	{"node_type":"LOOP","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'again'"},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'again'"},"query":"{\\"every\\":5}"}	\N	\N	\N	\N	757	2026-11-21 16:32:12.337809+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.338901+00	\N	2026-11-21 16:32:12.763375+00	88a4fdd0-2334-49e9-ae3b-76a2f1714984	2026-11-21 16:32:12.337951+00
+16	alice	16386	break	{"node_type":"THEN","left_node":{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"BREAK","query":"{\\"break_value\\":1}"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	758	2026-11-21 16:32:12.341268+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.34237+00	\N	2026-11-21 16:32:12.763378+00	6769091d-8ff2-4c55-a7be-e8312933b3a8	2026-11-21 16:32:12.341407+00
+17	alice	16386	retry	{"node_type":"RETRY","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tried'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / (count(*) - 1) from public.ledger where word = 'tried'"}},"query":"{\\"max_attempts\\":3,\\"initial\\":1,\\"backoff\\":2,\\"max_interval\\":300}"}	\N	\N	\N	\N	759	2026-11-21 16:32:12.349084+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.353742+00	\N	2026-11-21 16:32:12.763382+00	fb341ccd-dafc-42ba-99ce-a9a18b5aa742	2026-11-21 16:32:12.349271+00
+18	alice	16386	timeout	{"node_type":"TIMEOUT","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'in_time'"}},"query":"{\\"seconds\\":86400}"}	\N	\N	\N	\N	760	2026-11-21 16:32:12.355966+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.360745+00	\N	2026-11-21 16:32:12.763385+00	9a517c34-63fe-4a77-98f4-977ff0b5be43	2026-11-21 16:32:12.356194+00
+19	alice	16386	catch	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	761	2026-11-21 16:32:12.361743+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.362789+00	\N	2026-11-21 16:32:12.763388+00	100a8355-a56f-4bf3-9990-fdd85b1cf7c6	2026-11-21 16:32:12.361896+00
+20	alice	16386	handler	{"node_type":"CATCH","left_node":{"node_type":"SQL","query":"select 1/0"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}}	\N	\N	\N	\N	762	2026-11-21 16:32:12.365539+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.366706+00	\N	2026-11-21 16:32:12.763391+00	88a1da54-c236-4b65-b434-c5566f0021c6	2026-11-21 16:32:12.365715+00
+21	alice	16386	owed	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	763	2026-11-21 16:32:12.368582+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.377281+00	\N	2026-11-21 16:32:12.763394+00	e18601ea-e72f-436a-a6d7-6a0d983a73f1	2026-11-21 16:32:12.37591+00
+22	alice	16386	doing	{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	764	2026-11-21 16:32:12.381648+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.383037+00	\N	2026-11-21 16:32:12.763397+00	f3ca991a-5880-4709-8453-f79b3e1e71ec	2026-11-21 16:32:12.381862+00
+23	alice	16386	undoing	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	765	2026-11-21 16:32:12.392589+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.393778+00	\N	2026-11-21 16:32:12.763401+00	f8a747e2-4e24-448d-beb8-762decf32420	2026-11-21 16:32:12.392789+00
+24	alice	16386	child	{"node_type":"THEN","left_node":{"node_type":"CALL_CHILD","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}},"query":"{\\"options\\":{\\"vars\\":{\\"of\\":\\"{sys_instance_id}\\"}}}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	766	2026-11-21 16:32:12.400675+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.402724+00	\N	2026-11-21 16:32:12.763404+00	508ba502-f793-476c-aef8-f69f4f7b431c	2026-11-21 16:32:12.400867+00
+25	alice	16386	await	{"node_type":"THEN","left_node":{"node_type":"AWAIT_INSTANCE","query":"{\\"instance_id\\":\\"then\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	767	2026-11-21 16:32:12.411897+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.413221+00	\N	2026-11-21 16:32:12.763407+00	b8a1254e-46fe-4373-971f-ad4a3d271375	2026-11-21 16:32:12.412129+00
+26	alice	16386	failing	{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}}	\N	\N	\N	\N	768	2026-11-21 16:32:12.414579+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:32:12.415639+00	\N	2026-11-21 16:32:12.76341+00	8ad42e89-c6fd-47c8-b3f1-0786c57d4037	2026-11-21 16:32:12.414714+00
+1	alice	16386	finished	select 'so it was' as it	\N	\N	\N	\N	743	2026-11-21 16:32:12.195337+00	alice	\N	\N	\N	\N	completed	\N	\N	{"rows":[{"it":"so it was"}],"row_count":1}	\N	2026-11-21 16:32:12.214994+00	2026-11-21 16:32:12.800339+00	2026-11-21 16:32:13.104723+00	9ff01a19-d0ce-4cda-9e53-f8d42b2c2649	2026-11-21 16:32:12.204597+00
+27	alice	16386	~24/2	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}}	\N	\N	{"of": "child"}	\N	794	2026-11-21 16:32:12.406114+00	engine	24	2	child	508ba502-f793-476c-aef8-f69f4f7b431c	pending	\N	\N	\N	\N	\N	\N	\N	62212bc0-378f-43e0-88a0-e2dc0b297a89	2026-11-21 16:32:15.259259+00
+28	alice	16386	unfolded	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	797	2026-11-21 16:32:16.180254+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	829fc3dc-4ebf-4640-af03-fa71c5c48b51	2026-11-21 16:32:16.180588+00
+29	alice	16386	cancelled	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	798	2026-11-21 16:32:16.193861+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	8497bb05-7fa4-4564-a584-9b6f3f3a35f1	2026-11-21 16:32:16.194116+00
 \.
 
 
@@ -8756,32 +8750,31 @@ COPY df.instances (key, submitted_by, submitter, id, graph, label, input, vars, 
 --
 
 COPY df.progress (submitted_by, instance_key, nodes, updated_at) FROM stdin;
-alice	5	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"sleeping","due_us":1795277640000000}]	2026-11-21 16:13:37.747649+00
-alice	6	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 16:13:37.747649+00
-alice	7	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 16:13:37.747649+00
-alice	10	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:13:37.747649+00
-alice	12	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795364017467522},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:13:37.747649+00
-alice	16	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","iteration":1},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:13:38.172148+00
-alice	18	[{"node":1,"step":"1","state":"running","due_us":1795364017550040},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:13:38.172148+00
-alice	19	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:13:38.172148+00
-alice	22	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:13:38.172148+00
-alice	24	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","child":"~24/2"}]	2026-11-21 16:13:38.638376+00
-alice	25	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","instance":"then"}]	2026-11-21 16:13:38.638376+00
-alice	26	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","signal":"gate"}]	2026-11-21 16:13:38.638376+00
-alice	2	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:13:38.638376+00
-alice	3	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"running","attempt":1}]	2026-11-21 16:13:38.638376+00
-alice	4	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795277623076735}]	2026-11-21 16:13:38.638376+00
-alice	27	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","attempt":1}]	2026-11-21 16:13:38.638376+00
-alice	11	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 16:13:39.070229+00
-alice	9	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:13:39.070229+00
-alice	8	[{"node":1,"step":"1","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 16:13:39.070229+00
-alice	13	[{"node":1,"step":"1","state":"running","items":3,"begun":2},{"node":3,"step":"3.2","state":"running"},{"node":4,"step":"4.2","state":"waiting","signal":"gate"},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:13:39.070229+00
-alice	15	[{"node":1,"step":"1","state":"sleeping","iteration":1,"due_us":1795277622494660}]	2026-11-21 16:13:39.070229+00
-alice	17	[{"node":1,"step":"1","state":"running","attempt":1},{"node":2,"step":"2.1","state":"running"},{"node":5,"step":"5.1","state":"waiting","signal":"gate"}]	2026-11-21 16:13:39.070229+00
-alice	14	[{"node":1,"step":"1","state":"running","iteration":1},{"node":2,"step":"2.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:13:39.070229+00
-alice	21	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":7,"step":"7","state":"waiting","signal":"gate"}]	2026-11-21 16:13:39.070229+00
-alice	23	[{"node":1,"step":"1","state":"undoing"},{"node":5,"step":"5","state":"running","attempt":1}]	2026-11-21 16:13:39.070229+00
-alice	20	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:13:39.336322+00
+alice	5	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"sleeping","due_us":1795278780000000}]	2026-11-21 16:32:12.802577+00
+alice	6	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 16:32:12.802577+00
+alice	7	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 16:32:12.802577+00
+alice	10	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:32:12.802577+00
+alice	12	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795365132327453},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:32:12.802577+00
+alice	16	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","iteration":1},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:32:13.13443+00
+alice	18	[{"node":1,"step":"1","state":"running","due_us":1795365132360745},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:32:13.13443+00
+alice	19	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:32:13.13443+00
+alice	22	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:32:13.13443+00
+alice	24	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","child":"~24/2"}]	2026-11-21 16:32:13.13443+00
+alice	25	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","instance":"then"}]	2026-11-21 16:32:13.13443+00
+alice	26	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","signal":"gate"}]	2026-11-21 16:32:13.13443+00
+alice	2	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:32:13.13443+00
+alice	3	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"running","attempt":1}]	2026-11-21 16:32:13.13443+00
+alice	4	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795278737819420}]	2026-11-21 16:32:13.13443+00
+alice	8	[{"node":1,"step":"1","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 16:32:13.63316+00
+alice	9	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:32:13.63316+00
+alice	11	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 16:32:13.63316+00
+alice	15	[{"node":1,"step":"1","state":"sleeping","iteration":1,"due_us":1795278737338901}]	2026-11-21 16:32:13.63316+00
+alice	14	[{"node":1,"step":"1","state":"running","iteration":1},{"node":2,"step":"2.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:32:13.63316+00
+alice	17	[{"node":1,"step":"1","state":"running","attempt":1},{"node":2,"step":"2.1","state":"running"},{"node":5,"step":"5.1","state":"waiting","signal":"gate"}]	2026-11-21 16:32:13.63316+00
+alice	13	[{"node":1,"step":"1","state":"running","items":3,"begun":2},{"node":3,"step":"3.2","state":"running"},{"node":4,"step":"4.2","state":"waiting","signal":"gate"},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:32:13.63316+00
+alice	21	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":7,"step":"7","state":"waiting","signal":"gate"}]	2026-11-21 16:32:13.63316+00
+alice	23	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":6,"step":"6","state":"running","attempt":1}]	2026-11-21 16:32:13.63316+00
+alice	20	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:32:16.10707+00
 \.
 
 
@@ -8798,8 +8791,8 @@ COPY df.releases (owner, instance_id, instance_key, reason, sent_by, folded, eve
 --
 
 COPY df.signals (owner, instance_id, instance_key, name, data, sent_by, folded, taken_by, event_id, recorded_at) FROM stdin;
-16386	buffered	6	gate	{}	16386	t	\N	86af3935-c8da-4a42-9a51-6b5f5a144d1c	2026-11-21 16:13:37.661269+00
-16386	stuffed	7	gate	{"long": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}	16386	t	\N	8598b683-ecad-4846-9b0a-7728b616b17f	2026-11-21 16:13:37.681053+00
+16386	buffered	6	gate	{}	16386	t	\N	fd509674-632c-45b0-91c4-51da5868278e	2026-11-21 16:32:12.421048+00
+16386	stuffed	7	gate	{"long": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}	16386	t	\N	436464d1-f29b-4bbe-bb8a-1af7444af895	2026-11-21 16:32:12.43226+00
 \.
 
 
@@ -8808,32 +8801,31 @@ COPY df.signals (owner, instance_id, instance_key, name, data, sent_by, folded, 
 --
 
 COPY df.states (instance_key, version, state, wake_at) FROM stdin;
-5	1	{"scopes":[[0,{}]],"state":[1,1795277617374672,1795277617374672,{"f":["then",1,[],0,{"f":["schedule",2,[],{"n":1},1795277640000000,"* * * * *","UTC","673ae29f-98e4-44d3-b328-5205889a215f"]}]},null,[],[],[],[],null,[],[],[],[]]}	2026-11-21 16:14:00+00
-6	1	{"scopes":[[0,{}]],"state":[2,1795277617662957,1795277617395678,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"c58498da-633c-45d9-b08e-df2c478388ab",1,null]}]},null,[["86af3935-c8da-4a42-9a51-6b5f5a144d1c",1795277617662957,"gate","{}"]],[],[],[],null,[],[],[],[]]}	\N
-7	1	{"scopes":[[0,{}]],"state":[2,1795277617681991,1795277617402251,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"02f37218-bd81-45d9-b328-2b8ca715f11a",1,null]}]},null,[["8598b683-ecad-4846-9b0a-7728b616b17f",1795277617681991,"gate",null]],[],[],[],null,[],[],[],[]]}	\N
-10	1	{"scopes":[[0,{}]],"state":[1,1795277617436000,1795277617436000,{"f":["if",1,[],true,4,{"f":["signal",4,[],{"n":1},"gate",null,"34d34b5f-823a-45f7-8c4b-63c5bce754ad"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-12	1	{"scopes":[[0,{}]],"state":[1,1795277617467522,1795277617467522,{"f":["then",1,[],0,{"f":["race",2,[],[{"f":["signal",3,[],{"n":1},"gate",null,"ead39b14-72be-487a-adfe-8dfbde53f099"]},{"f":["sleep",4,[],{"n":1},1795277617467522,1795364017467522,"ead39b14-72be-487a-adfe-8dfbde53f099"]}],[3,4]]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 16:13:37.467522+00
-2	1	{"scopes":[[0,{}]],"state":[2,1795277618053589,1795277617322356,{"f":["then",1,[],1,{"f":["signal",4,[],{"n":1},"gate",null,"bcc34169-d5b8-44e0-aa0b-5521efb3ee38"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-3	1	{"scopes":[[0,{}]],"state":[2,1795277618064972,1795277617333822,{"f":["then",1,[],1,{"f":["sql",4,[],{"n":1},"dfe17e0a-6663-4f39-bc17-6f95a55639c7",1,null]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-4	1	{"scopes":[[0,{}]],"state":[2,1795277618076735,1795277617342487,{"f":["then",1,[],1,{"f":["sleep",4,[],{"n":1},1795277618076735,1795277623076735,"cedce580-92cb-4e23-a2c6-b2875cd42e72"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-11	1	{"scopes":[[0,{}],[1,{}],[1,{}]],"state":[2,1795277618483831,1795277617459037,{"f":["then",1,[],0,{"f":["join",2,[],{"n":1},[{"d":[{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":2}]},{"f":["then",4,[],0,{"f":["signal",5,[],{"n":3},"gate",null,"9cd57abb-ac30-47ab-b919-c46599a9b7a1"]}]}],[3,4],1]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-9	1	{"scopes":[[0,{}]],"state":[2,1795277618498563,1795277617426074,{"f":["if",1,[],false,2,{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"c49cef91-d147-45e5-ac4a-3fa6cc8bc983"]}]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-8	1	{"scopes":[[0,{"big":{"r":"4"}}]],"state":[2,1795277618508635,1795277617411480,{"f":["then",1,[],1,{"f":["signal",5,[],{"n":1},"gate",null,"b9661b9c-1e6a-4a55-a55c-10df4de7b364"]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-13	1	{"scopes":[[0,{}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":1}],\\"row_count\\":1}"}}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":2}],\\"row_count\\":1}"}}]],"state":[2,1795277618513232,1795277617478325,{"f":["map",1,[],{"n":1},null,{"v":"{\\"rows\\":[{\\"g\\":1},{\\"g\\":2},{\\"g\\":3}],\\"row_count\\":3}"},[{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":2},"gate",null,"f17e920c-d48d-4d8e-b3d8-5a77bfa1bf26"]}]},{"f":["then",3,[2],0,{"f":["signal",4,[2],{"n":3},"gate",null,"f17e920c-d48d-4d8e-b3d8-5a77bfa1bf26"]}]},null],2,2,false]},null,[],[["4.1",4,[1],"gate"],["4.2",4,[2],"gate"]],[],[],null,[],[],[],[]]}	infinity
-14	1	{"scopes":[[0,{}]],"state":[2,1795277618540372,1795277617490394,{"f":["loop",1,[],1,1795277617490394,1,true,"body",{"f":["then",2,[1],1,{"f":["signal",4,[1],{"n":1},"gate",null,"00160b98-7b8f-402b-9ffa-0df631ad4c9f"]}]},{"v":"null"},{"n":1},0,""]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
-16	1	{"scopes":[[0,{}]],"state":[1,1795277617500758,1795277617500758,{"f":["then",1,[],0,{"f":["loop",2,[],1,1795277617500758,1,true,"body",{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":1},"gate",null,"a480c9ae-7510-42da-90fc-fd3bb0c4ae68"]}]},{"v":"null"},{"n":1},0,""]}]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
-18	1	{"scopes":[[0,{}]],"state":[1,1795277617550040,1795277617550040,{"f":["timeout",1,[],{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"e67cf121-cd07-4340-bc6a-4af8795d8700"]}]},1795364017550040,"e67cf121-cd07-4340-bc6a-4af8795d8700"]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 16:13:37.55004+00
-19	1	{"scopes":[[0,{}]],"state":[1,1795277617558837,1795277617558837,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"a291b440-13e2-476e-98c0-f7ebeacb0aa2"]}]},null,null]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-22	1	{"scopes":[[0,{}]],"state":[1,1795277617595311,1795277617595311,{"f":["then",1,[],0,{"f":["undo",2,[],{"f":["then",3,[],0,{"f":["signal",4,[],{"n":1},"gate",null,"884775a1-f8d0-4e2e-b739-835c1ec31b10"]}]}]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-24	1	{"scopes":[[0,{}]],"state":[1,1795277617614511,1795277617614511,{"f":["then",1,[],0,{"f":["child",2,[],{"n":1},null,false,false,"7fd8432b-058a-479f-b4e8-467d7e6c9e66"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-25	1	{"scopes":[[0,{}]],"state":[1,1795277617634936,1795277617634936,{"f":["then",1,[],0,{"f":["await",2,[],{"n":1},"then",null,"17c37993-b95a-4ca9-8310-8d0538eb863e"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-26	1	{"scopes":[[0,{}]],"state":[1,1795277617649361,1795277617649361,{"f":["then",1,[],0,{"f":["signal",2,[],{"n":1},"gate",null,"f7a75f28-8988-4a34-8a40-e44cc97b30e7"]}]},null,[],[["2",2,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-27	1	{"scopes":[[0,{}]],"state":[1,1795277618207163,1795277618207163,{"f":["then",1,[],0,{"f":["sql",2,[],{"n":1},"41b00a32-ae93-4e59-8af4-267a7d2e946a",1,null]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-15	1	{"scopes":[[0,{}]],"state":[3,1795277618536318,1795277617494660,{"f":["loop",1,[],1,1795277617494660,1,false,"pausing",null,{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":1},1795277622494660,"44047089-3a71-4dcd-b83c-49d7c56549a1"]},null,[],[],[],[],null,[],[],[],[]]}	\N
-17	1	{"scopes":[[0,{}]],"state":[2,1795277618522585,1795277617529517,{"f":["retry",1,[],{"n":1},1,"trying",{"f":["then",2,[1],1,{"f":["signal",5,[1],{"n":1},"gate",null,"2fc322c1-08d7-42de-a184-ea02ffd0225e"]}]},null,0,""]},null,[],[["5.1",5,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
-21	1	{"scopes":[[0,{}]],"state":[2,1795277618543649,1795277617578749,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],1,{"f":["signal",7,[],{"n":1},"gate",null,"32220658-625d-48e2-9df8-9f1e7d8afc40"]}]},null,null]},null,[],[["7",7,[],"gate"]],[],[],null,[[4,[],{"n":1}]],[],[],[]]}	infinity
-20	1	{"scopes":[[0,{}],[1,{"error":{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}}]],"state":[2,1795277618994630,1795277617574753,{"f":["catch",1,[],{"n":1},"handling",{"f":["then",3,[],0,{"f":["signal",4,[],{"n":2},"gate",null,"e5bc70eb-818d-4662-9de0-1a5e7f28695a"]}]},{"x":["division by zero","22012",2,"2",1,{}]},{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-23	1	{"scopes":[[0,{}],[1,{"error":{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 6, \\"step\\": \\"6\\", \\"attempt\\": 1}"}}]],"state":[3,1795277619044897,1795277617597677,{"f":["catch",1,[],{"n":1},"settling",null,{"x":["division by zero","22012",6,"6",1,{}]},null]},null,[],[],[],[],null,[],[],[[[2,6,[]],["division by zero","22012",6,"6",1,{}],[1,[]],[],[3,[],{"n":1}],{"f":["sql",5,[],{"n":2},"3d827188-f568-4310-9493-3d7630555f1c",1,null]},[]]],[]]}	\N
+5	1	{"scopes":[[0,{}]],"state":[1,1795278732271280,1795278732271280,{"f":["then",1,[],0,{"f":["schedule",2,[],{"n":1},1795278780000000,"* * * * *","UTC","0ca7c19b-ffc0-4343-98b1-1f889b00493e"]}]},null,[],[],[],[],null,[],[],[],[]]}	2026-11-21 16:33:00+00
+6	1	{"scopes":[[0,{}]],"state":[2,1795278732425396,1795278732278511,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"a3a480e4-60e8-44b4-b1f9-44a6eac3428b",1,null]}]},null,[["fd509674-632c-45b0-91c4-51da5868278e",1795278732425396,"gate","{}"]],[],[],[],null,[],[],[],[]]}	\N
+7	1	{"scopes":[[0,{}]],"state":[2,1795278732432841,1795278732284908,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"54e6286c-3d03-49b1-b27b-126326e678fc",1,null]}]},null,[["436464d1-f29b-4bbe-bb8a-1af7444af895",1795278732432841,"gate",null]],[],[],[],null,[],[],[],[]]}	\N
+10	1	{"scopes":[[0,{}]],"state":[1,1795278732321258,1795278732321258,{"f":["if",1,[],true,4,{"f":["signal",4,[],{"n":1},"gate",null,"9ef06b5a-cad9-442e-acf5-b80781ee2abb"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+12	1	{"scopes":[[0,{}]],"state":[1,1795278732327453,1795278732327453,{"f":["then",1,[],0,{"f":["race",2,[],[{"f":["signal",3,[],{"n":1},"gate",null,"1e93a9fe-7a46-4644-a658-d6c804ed4577"]},{"f":["sleep",4,[],{"n":1},1795278732327453,1795365132327453,"1e93a9fe-7a46-4644-a658-d6c804ed4577"]}],[3,4]]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 16:32:12.327453+00
+2	1	{"scopes":[[0,{}]],"state":[2,1795278732804786,1795278732243913,{"f":["then",1,[],1,{"f":["signal",4,[],{"n":1},"gate",null,"7dbae6b4-4c0e-4111-84b0-cab6138f6803"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+3	1	{"scopes":[[0,{}]],"state":[2,1795278732809904,1795278732248569,{"f":["then",1,[],1,{"f":["sql",4,[],{"n":1},"9a6d0881-c450-43ad-8ec9-9e7dfe475d32",1,null]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+4	1	{"scopes":[[0,{}]],"state":[2,1795278732819420,1795278732255934,{"f":["then",1,[],1,{"f":["sleep",4,[],{"n":1},1795278732819420,1795278737819420,"275d82cc-2215-4cc5-ba2f-4e12be7b18e3"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+8	1	{"scopes":[[0,{"big":{"r":"4"}}]],"state":[2,1795278733114425,1795278732305412,{"f":["then",1,[],1,{"f":["signal",5,[],{"n":1},"gate",null,"f49ca5d8-9993-4212-964f-783ea6c7d74f"]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+9	1	{"scopes":[[0,{}]],"state":[2,1795278733117323,1795278732316647,{"f":["if",1,[],false,2,{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"22967d25-b758-4fa5-9aae-4cbce672ed4e"]}]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+11	1	{"scopes":[[0,{}],[1,{}],[1,{}]],"state":[2,1795278733123353,1795278732324458,{"f":["then",1,[],0,{"f":["join",2,[],{"n":1},[{"d":[{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":2}]},{"f":["then",4,[],0,{"f":["signal",5,[],{"n":3},"gate",null,"2deaef90-66bb-45e8-9a18-448a85a42918"]}]}],[3,4],1]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+14	1	{"scopes":[[0,{}]],"state":[2,1795278733137521,1795278732335454,{"f":["loop",1,[],1,1795278732335454,1,true,"body",{"f":["then",2,[1],1,{"f":["signal",4,[1],{"n":1},"gate",null,"31a1d503-f725-4a3d-89d4-19afdcb21de0"]}]},{"v":"null"},{"n":1},0,""]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
+13	1	{"scopes":[[0,{}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":1}],\\"row_count\\":1}"}}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":2}],\\"row_count\\":1}"}}]],"state":[2,1795278733141889,1795278732331316,{"f":["map",1,[],{"n":1},null,{"v":"{\\"rows\\":[{\\"g\\":1},{\\"g\\":2},{\\"g\\":3}],\\"row_count\\":3}"},[{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":2},"gate",null,"e890467f-baae-4048-9084-d9d057724124"]}]},{"f":["then",3,[2],0,{"f":["signal",4,[2],{"n":3},"gate",null,"e890467f-baae-4048-9084-d9d057724124"]}]},null],2,2,false]},null,[],[["4.1",4,[1],"gate"],["4.2",4,[2],"gate"]],[],[],null,[],[],[],[]]}	infinity
+16	1	{"scopes":[[0,{}]],"state":[1,1795278732342370,1795278732342370,{"f":["then",1,[],0,{"f":["loop",2,[],1,1795278732342370,1,true,"body",{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":1},"gate",null,"6769091d-8ff2-4c55-a7be-e8312933b3a8"]}]},{"v":"null"},{"n":1},0,""]}]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
+18	1	{"scopes":[[0,{}]],"state":[1,1795278732360745,1795278732360745,{"f":["timeout",1,[],{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"9a517c34-63fe-4a77-98f4-977ff0b5be43"]}]},1795365132360745,"9a517c34-63fe-4a77-98f4-977ff0b5be43"]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 16:32:12.360745+00
+19	1	{"scopes":[[0,{}]],"state":[1,1795278732362789,1795278732362789,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"100a8355-a56f-4bf3-9990-fdd85b1cf7c6"]}]},null,null]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+22	1	{"scopes":[[0,{}]],"state":[1,1795278732383037,1795278732383037,{"f":["then",1,[],0,{"f":["undo",2,[],{"f":["then",3,[],0,{"f":["signal",4,[],{"n":1},"gate",null,"f3ca991a-5880-4709-8453-f79b3e1e71ec"]}]}]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+24	1	{"scopes":[[0,{}]],"state":[1,1795278732402724,1795278732402724,{"f":["then",1,[],0,{"f":["child",2,[],{"n":1},null,false,false,"508ba502-f793-476c-aef8-f69f4f7b431c"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+25	1	{"scopes":[[0,{}]],"state":[1,1795278732413221,1795278732413221,{"f":["then",1,[],0,{"f":["await",2,[],{"n":1},"then",null,"b8a1254e-46fe-4373-971f-ad4a3d271375"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+26	1	{"scopes":[[0,{}]],"state":[1,1795278732415639,1795278732415639,{"f":["then",1,[],0,{"f":["signal",2,[],{"n":1},"gate",null,"8ad42e89-c6fd-47c8-b3f1-0786c57d4037"]}]},null,[],[["2",2,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+15	1	{"scopes":[[0,{}]],"state":[3,1795278733164523,1795278732338901,{"f":["loop",1,[],1,1795278732338901,1,false,"pausing",null,{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":1},1795278737338901,"426e4466-40cd-4574-8007-5fd1cd2fecf5"]},null,[],[],[],[],null,[],[],[],[]]}	\N
+17	1	{"scopes":[[0,{}]],"state":[2,1795278733138581,1795278732353742,{"f":["retry",1,[],{"n":1},1,"trying",{"f":["then",2,[1],1,{"f":["signal",5,[1],{"n":1},"gate",null,"2d8a726f-3552-4769-8fda-bb7aef1893de"]}]},null,0,""]},null,[],[["5.1",5,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
+21	1	{"scopes":[[0,{}]],"state":[2,1795278733173598,1795278732377281,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],1,{"f":["signal",7,[],{"n":1},"gate",null,"160b6646-f2f8-4951-b59c-3eb1b7f07d71"]}]},null,null]},null,[],[["7",7,[],"gate"]],[],[],null,[[4,[],{"n":1}]],[],[],[]]}	infinity
+23	1	{"scopes":[[0,{}]],"state":[2,1795278733191679,1795278732393778,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],1,{"f":["sql",6,[],{"n":1},"ac8d8739-ca87-4f3a-893c-c2745a363661",1,null]}]},null,null]},null,[],[],[],[],null,[[3,[],{"n":1}]],[],[],[]]}	\N
+20	1	{"scopes":[[0,{}],[1,{"error":{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}}]],"state":[2,1795278735786886,1795278732366706,{"f":["catch",1,[],{"n":1},"handling",{"f":["then",3,[],0,{"f":["signal",4,[],{"n":2},"gate",null,"713fb86c-a620-4bef-8f24-f1e2b8901c66"]}]},{"x":["division by zero","22012",2,"2",1,{}]},{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
 \.
 
 
@@ -8850,7 +8842,6 @@ COPY df.vars (owner, name, value) FROM stdin;
 --
 
 COPY df.waits (instance_key, owner, waiter_key, waiter_step, cause, folded, event_id, recorded_at) FROM stdin;
-2	16386	25	2	17c37993-b95a-4ca9-8310-8d0538eb863e	t	62efedcc-47fc-426d-8f06-0caf68ff01a1	2026-11-21 16:13:38.28901+00
 \.
 
 
@@ -8864,15 +8855,13 @@ statement	one
 sleep	one
 join	left
 pause	again
-retry	tried
 loop	body
+retry	tried
 owed	pay
 undoing	pay
-stuffed	slow
-buffered	slow
-child	slow
 statement	slow
-undoing	slow
+buffered	slow
+stuffed	slow
 \.
 
 
