@@ -39,6 +39,10 @@ KUBERNETES_VARIABLE: Final = re.compile(
 )
 
 
+NOWHERE: Final = "off"
+"""As the setting listen: an engine without metrics and health over HTTP. It leads and runs workflows as any other."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What OPERATING.md calls the settings, checked and with their defaults resolved."""
@@ -54,7 +58,7 @@ class Settings:
     slot: str
     publication: str
     listen: str
-    """host:port of metrics and health."""
+    """host:port of metrics and health, or `off`."""
     step_connections: int
     """Connections for steps in all."""
     step_connections_per_role: int
@@ -70,9 +74,9 @@ class Settings:
     """Where OpenTelemetry spans go."""
 
     @property
-    def listen_address(self) -> tuple[str, int]:
-        """Host and port of `listen`."""
-        return split_address(self.listen)
+    def listen_address(self) -> tuple[str, int] | None:
+        """Host and port of `listen`; None when it is off."""
+        return None if self.listen == NOWHERE else split_address(self.listen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,12 +165,14 @@ def split_address(text: str) -> tuple[str, int]:
     """`host:port`, `[v6]:port` or `:port` (all interfaces)."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise ValueError("host:port, such as 127.0.0.1:9464")
+        raise ValueError(f"host:port, such as 127.0.0.1:9464, or {NOWHERE}")
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)
 
 
 def parse_address(text: str) -> str:
-    """An address to listen on, unchanged."""
+    """An address to listen on, unchanged; `off` or nothing: none."""
+    if text in ("", NOWHERE):
+        return NOWHERE
     split_address(text)
     return text
 
@@ -236,7 +242,12 @@ SETTINGS: Final[Sequence[Setting]] = (
     ),
     Setting(name="slot", parse=parse_slot_name, default="walflow", help="The replication slot."),
     Setting(name="publication", parse=parse_identifier, default="walflow", help="The publication."),
-    Setting(name="listen", parse=parse_address, default="127.0.0.1:9464", help="HTTP address of metrics and health."),
+    Setting(
+        name="listen",
+        parse=parse_address,
+        default="127.0.0.1:9464",
+        help="HTTP address of metrics and health; off: none.",
+    ),
     Setting(name="step_connections", parse=parse_count, default="32", help="Connections for steps, in all."),
     Setting(name="step_connections_per_role", parse=parse_count, default="16", help="Connections for steps, a role."),
     Setting(name="admission", parse=parse_count, default="10000", help="Instances in memory at most."),

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql as pgsql
 
-from engine.config import Settings, split_address, without_credentials
+from engine.config import NOWHERE, Settings, split_address, without_credentials
 from engine.embedded import EmbeddedServer, Version
 from sql.migrate import migrate
 
@@ -97,6 +97,8 @@ def version_for(data_dir: Path | None, wanted: int | None) -> int:
 
 def free_listen_address(wanted: str) -> str:
     """Return `wanted`, or any free port of localhost where another engine has it already."""
+    if wanted == NOWHERE:
+        return wanted
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

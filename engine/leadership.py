@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from cdc.errors import CdcError, StreamEnded
-from cdc.lsn import Lsn
+from cdc.lsn import NO_LSN, Lsn
 from cdc.messages import Begin, Commit, Insert
 from cdc.slot import CreatedSlot, SystemIdentity
 from cdc.stream import StreamMessage
@@ -27,6 +27,7 @@ from engine import recovery
 from engine.admission import Arrivals
 from engine.book import Book
 from engine.checkpoint import Checkpointer
+from engine.clock import ServerClock
 from engine.config import Settings
 from engine.effects import (
     AwaitInstance,
@@ -55,7 +56,7 @@ from engine.machine import ENGINE, outstanding
 from engine.rows import CompletionRow, HeartbeatRow
 from engine.schedule import ScheduleError, ticks_between
 from engine.store import Store
-from engine.store.rows import Cancelled, Checkpoint, Child, Moment, Record, Waiting
+from engine.store.rows import Cancelled, Checkpoint, Child, Moment, Record, Waiting, Watched
 from engine.tasks import end, wait_at_most
 from engine.timers import Timer, Timers
 from engine.upkeep import Leader
@@ -126,9 +127,15 @@ class Leadership:
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self._timers = Timers()
         self._timer_handle: asyncio.TimerHandle | None = None
-        self._clock_offset_us = 0
+        self._clock = ServerClock()
         self._caught_up = False
         self._heartbeats = Heartbeats()
+        self._sent_us: int | None = None
+        """When the first heartbeat was sent that has not come back."""
+        self._lag_seconds = 0.0
+        self._wal_end = NO_LSN
+        self._begun = 0
+        """The instance that was begun last."""
         self._fired: dict[tuple[int, str], int] = {}
         self._asking: list[Callable[[Metrics], Histogram]] = []
         self._recovered = 0
@@ -174,10 +181,11 @@ class Leadership:
         slot = await self._make_slot()
         scanner = await self._host.store(LEADER)
         try:
-            await scanner.import_snapshot(slot.snapshot_name)
+            snapshot = await scanner.import_snapshot(slot.snapshot_name)
             started = await self._replication.start(self._settings.slot, self._settings.publication)
             async with started.holding():
                 recovery.check_made(await self._main.slot(self._settings.slot), slot)
+                await recovery.until_visible(self._main, snapshot, self._say)
                 moment = await self._main.moment()
                 await self._make_book(moment, slot.consistent_point)
                 folded = await recovery.scan(scanner, self.book, slot.consistent_point)
@@ -210,7 +218,8 @@ class Leadership:
             )
 
     async def _make_book(self, moment: Moment, stored: Lsn) -> None:
-        self._set_clock(moment.now_us)
+        counted_us = self._counted_us()
+        self._clock.said(moment.now_us, asked_us=counted_us, counted_us=counted_us)
         self._visibility = Visibility(moment.next_xid)
         self.book = Book(
             visibility=self._visibility,
@@ -256,7 +265,11 @@ class Leadership:
         self.book.on_heartbeat = self._heartbeat_came
         self.book.rings.on_deadlock = self._deadlock
         self.book.on_event = self._metrics.events.inc
-        self.book.on_started = lambda _live: self._metrics.instances_started.inc()
+        self.book.on_started = self._started
+
+    def _started(self, live: Live) -> None:
+        self._begun = live.key
+        self._metrics.instances_started.inc()
 
     def _checkpointer_for(self, store: Store) -> Checkpointer:
         return Checkpointer(
@@ -299,6 +312,7 @@ class Leadership:
     def _began(self) -> None:
         """The effects of a transaction were handed out."""
         if self._asking:
+            self._clock.came(self.book.at_us, self._counted_us())
             seconds = (self.now_us() - self.book.at_us) / 1_000_000
             for latency in self._asking:
                 latency(self._metrics).observe(seconds)
@@ -438,11 +452,10 @@ class Leadership:
 
     def now_us(self) -> int:
         """The database's clock, as well as it is known here."""
-        return int(self._host.monotonic() * 1_000_000) + self._clock_offset_us
+        return self._clock.now_us(self._counted_us())
 
-    def _set_clock(self, now_us: int) -> None:
-        """The database's clock says `now_us`."""
-        self._clock_offset_us = now_us - int(self._host.monotonic() * 1_000_000)
+    def _counted_us(self) -> int:
+        return int(self._host.monotonic() * 1_000_000)
 
     def _arm(self) -> None:
         due_us = self._timers.next_due_us()
@@ -484,6 +497,7 @@ class Leadership:
                     "walflow doctor names what is missing; the tables are scanned at the next start",
                 )
             await self._send_heartbeat()
+            show_watched(self._metrics, await self._lookup.watch())
             await self._look_at_publication()
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
@@ -512,13 +526,15 @@ class Leadership:
 
     async def _send_heartbeat(self) -> None:
         self._heartbeats.sending()
+        if self._sent_us is None:
+            self._sent_us = self.now_us()
+        asked_us = self._counted_us()
         beat = await self._lookup.heartbeat(self.epoch, self._settings.slot)
         self._heartbeats.sent(beat.wal_end)
         self.book.settings = beat.settings
-        self._set_clock(beat.now_us)
+        self._clock.said(beat.now_us, asked_us=asked_us, counted_us=self._counted_us())
         self._arm()
-        self._metrics.replication_lag_bytes.set(max(0, beat.wal_end - self.book.lsn))
-        self._metrics.unconfirmed_bytes.set(max(0, self.book.lsn - self.stream.progress.durable))
+        self._wal_end = beat.wal_end
         self._metrics.slot_active.set(1)
         if beat.restart_lsn is not None:
             self._metrics.slot_retained_wal_bytes.set(beat.wal_end - beat.restart_lsn)
@@ -529,7 +545,9 @@ class Leadership:
             self._end(Fenced(f"epoch {row.epoch} leads, this engine has {self.epoch}"))
         elif row.epoch == self.epoch:
             self._heartbeats.came()
-            self._metrics.replication_lag_seconds.set(max(0, self.now_us() - at_us) / 1_000_000)
+            self._sent_us = None
+            self._clock.came(at_us, self._counted_us())
+            self._lag_seconds = max(0, self.now_us() - at_us) / 1_000_000
 
     # --- the cross-check ---------------------------------------------------------------------------------------------
 
@@ -573,6 +591,8 @@ class Leadership:
         """An earlier leader may have begun what is outstanding, or this one."""
         if not self._caught_up:
             return
+        if live.key == self._begun and live.started_us is not None:  # it had waited for room
+            self._metrics.start_latency_seconds.observe((self.now_us() - live.started_us) / 1_000_000)
         for effect in self._not_under_way(live):
             if not (isinstance(effect, StartChild | AwaitInstance) and self.book.rings.is_there(live.key, effect.step)):
                 self._dispatch(live, effect, look=True)
@@ -631,6 +651,10 @@ class Leadership:
         for status in STATUSES:
             self._metrics.instances.set(counts[status], status)
         self._executor.gather()
+        waiting_us = 0 if self._sent_us is None else self.now_us() - self._sent_us
+        self._metrics.replication_lag_seconds.set(max(self._lag_seconds, waiting_us / 1_000_000))
+        self._metrics.replication_lag_bytes.set(max(0, self._wal_end - self.book.lsn))
+        self._metrics.unconfirmed_bytes.set(max(0, self.book.lsn - self.stream.progress.durable))
 
     def _checkpointed(self, seconds: float, instances: int) -> None:
         self._metrics.checkpoint_seconds.observe(seconds)
@@ -736,6 +760,13 @@ def passed_ticks(timer: Timer, now_us: int) -> str | None:
 
 async def _awaited(future: asyncio.Future[None]) -> None:
     await asyncio.shield(future)
+
+
+def show_watched(metrics: Metrics, watched: Watched) -> None:
+    """What the tables say: every engine shows the same."""
+    metrics.fenced.raise_to(watched.fenced)
+    metrics.oldest_pending_seconds.set(watched.oldest_pending_seconds)
+    metrics.quarantined_instances.set(watched.quarantined)
 
 
 def is_loss(error: BaseException) -> bool:

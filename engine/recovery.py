@@ -19,7 +19,7 @@ import asyncio
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -57,6 +57,10 @@ from engine.tasks import in_turns
 
 log = logging.getLogger("walflow.recovery")
 
+VISIBLE_POLL_SECONDS: Final = 0.02
+"""Between looks at whether all can be seen that a scan will see."""
+SAY_AFTER_SECONDS: Final = 1.0
+"""How long that may take before it is said."""
 SIGNALS_AT_ONCE: Final = 1_000
 """Signals read in one query when an inbox is taken up."""
 YIELD_EVERY: Final = 500
@@ -254,6 +258,20 @@ def check_made(held: SlotState | None, made: CreatedSlot) -> None:
     """
     if held is None or held.confirmed_flush_lsn is None or held.confirmed_flush_lsn > made.consistent_point:
         raise LeadershipLost("the slot was exchanged before it was read: it is made again")
+
+
+async def until_visible(store: Scanning, snapshot: str, say: Callable[[str], None]) -> None:
+    """Waits until everybody sees what the scan will see.
+
+    The snapshot of a slot knows commits by the log, as the stream does: of one that waits for a synchronous standby it sees the
+    rows, and a checkpoint would take them for gone. What was still under way when the snapshot was taken comes by the log.
+    """
+    waited = 0.0
+    while not await store.sees_all_of(snapshot):
+        if waited >= SAY_AFTER_SECONDS:
+            say("waiting until all that is committed can be seen: some commit is held, as by a synchronous standby")
+        await asyncio.sleep(VISIBLE_POLL_SECONDS)
+        waited += VISIBLE_POLL_SECONDS
 
 
 async def scan(store: Scanning, book: Book, consistent_point: Lsn) -> int:

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 import uvloop
@@ -28,7 +29,7 @@ from engine.config import Settings
 from engine.doctor import failed
 from engine.errors import Fenced, LeadershipLost, LogIncomplete, ServerAway, Unfit
 from engine.host import Host, Replication, Started
-from engine.leadership import Leadership, is_loss
+from engine.leadership import Leadership, is_loss, show_watched
 from engine.log import fields
 from engine.postgres import PostgresHost
 from engine.store import Store
@@ -47,6 +48,10 @@ STANDBY: Final = "walflow-standby"
 """Application name of the connections of an engine that does not lead: a new leader leaves them alone."""
 STANDBY_SECONDS: Final = 1.0
 """Between two looks at the slot."""
+WATCH_SECONDS: Final = 20.0
+"""Between a standby's looks at what the tables say for its metrics; the leader's are as far apart."""
+COUNTING_SECONDS: Final = 2.0
+"""For telling the database that this engine was fenced, at most: it ends anyway."""
 FIRST_DELAY_SECONDS: Final = 0.2
 AWAY_DELAY_SECONDS: Final = 0.5
 """Between tries to reach a server that is away, at most: a try costs little, and work goes on as soon as it is back."""
@@ -78,9 +83,7 @@ class Process:
         loop.set_exception_handler(_stray)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
-        host, port = self._settings.listen_address
-        port = await self._http.start(host, port)
-        log.info("listening", extra=fields(address=f"{host}:{port}"))
+        await self._listen()
         lag = loop.create_task(watch_event_loop(self._metrics.event_loop_lag_seconds))
         try:
             await self._engine.run()
@@ -88,6 +91,15 @@ class Process:
             lag.cancel()
             await self._http.close()
         return 0
+
+    async def _listen(self) -> None:
+        address = self._settings.listen_address
+        if address is None:
+            log.info("not listening: no metrics, no health")
+            return
+        host, port = address
+        port = await self._http.start(host, port)
+        log.info("listening", extra=fields(address=f"{host}:{port}"))
 
     def _signalled(self, number: signal.Signals) -> None:
         if self._engine.stopping:
@@ -104,12 +116,14 @@ class Engine:
     def __init__(self, settings: Settings, metrics: Metrics, host: Host) -> None:
         self._settings = settings
         self._metrics = metrics
+        metrics.step_connections_limit.set(settings.step_connections)
         self._host = host
         self._role: Role = "starting"
         self._reason = "not connected yet"
         self._leadership: Leadership | None = None
         self._leading_since: float | None = None
         self._connected = False
+        self._watched_at = float("-inf")
         self._led = 0
         """The epoch of the leadership that was lost last; 0 when there is none to come back to."""
         self._stopping = asyncio.Event()
@@ -133,7 +147,7 @@ class Engine:
             try:
                 await self._try_to_lead()
             except Fenced:
-                self._metrics.fenced.inc()
+                await self._count_fenced()
                 raise
             except Exception as error:
                 if not is_loss(error):
@@ -145,9 +159,22 @@ class Engine:
                 delay = min(2 * delay, AWAY_DELAY_SECONDS if isinstance(error, ServerAway) else LONGEST_DELAY_SECONDS)
             finally:
                 self._leadership = self._leading_since = None
-                self._metrics.leader.set(0)
+                self._metrics.stop_leading()
+
+    async def _count_fenced(self) -> None:
+        """Counted in the database: nobody will ask this process any more."""
+        try:
+            async with asyncio.timeout(COUNTING_SECONDS):
+                store = await self._host.store(STANDBY)
+                try:
+                    await store.count_fenced()
+                finally:
+                    await store.close()
+        except (LeadershipLost, TimeoutError) as error:
+            log.warning("being fenced could not be counted", extra=fields(error=str(error)))
 
     def _lost(self, error: Exception) -> None:
+        self._metrics.stop_leading()
         if not self._stopping.is_set():
             self._role, self._reason = "starting", f"{type(error).__name__}: {error}"
             log.warning("starting again", extra=fields(error=self._reason))
@@ -223,24 +250,36 @@ class Engine:
         self._metrics.slot_wal_status.set_only(slot.wal_status or "" if slot is not None else "")
         if slot is not None and slot.restart_lsn is not None:
             self._metrics.slot_retained_wal_bytes.set(max(0, position - slot.restart_lsn))
+        now = asyncio.get_running_loop().time()
+        if now - self._watched_at >= WATCH_SECONDS:
+            self._watched_at = now
+            show_watched(self._metrics, await main.watch())
 
     async def _claim(
         self, main: Store, replication: Replication, system: SystemIdentity
     ) -> tuple[Checkpoint, Started | None]:
         """The slot's stream, started; or none, when the slot cannot be continued from and is to be made anew."""
-        checkpoint = await main.checkpoint()
-        slot = await main.slot(self._settings.slot)
-        why = recovery.why_rebuild(checkpoint, slot, system, self._settings.slot)
+        checkpoint, why = await self._look(main, system)
         if why is not None:
             log.warning("the tables will be scanned", extra=fields(reason=why))
             return checkpoint, None
         started = await replication.start(self._settings.slot, self._settings.publication)
         # from here on nobody can put another slot in its place: was it the one that was looked at?
-        slot, checkpoint = await main.slot(self._settings.slot), await main.checkpoint()
-        why = recovery.why_rebuild(checkpoint, slot, system, self._settings.slot)
+        checkpoint, why = await self._look(main, system)
         if why is not None:
             raise LeadershipLost(f"the slot was exchanged before it was read: {why}")
         return checkpoint, started
+
+    async def _look(self, main: Store, system: SystemIdentity) -> tuple[Checkpoint, str | None]:
+        """The checkpoint, and why the log cannot be continued from it.
+
+        What the slot has confirmed a checkpoint held before, and the log goes beyond every checkpoint: so they are read in this
+        order. The log's end as it was when this engine began to stand by says nothing any more.
+        """
+        slot = await main.slot(self._settings.slot)
+        checkpoint = await main.checkpoint()
+        system = replace(system, flushed=await main.wal_position())
+        return checkpoint, recovery.why_rebuild(checkpoint, slot, system, self._settings.slot)
 
     async def _lead(
         self,

@@ -22,7 +22,7 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
 from metrics import names
-from metrics.names import Kind, Metric
+from metrics.names import Kind, Metric, Scope
 
 
 class Tally:
@@ -46,10 +46,19 @@ class Tally:
             raise KeyError(labels)
         self.values[labels] = value
 
+    def raise_to(self, value: float, *labels: str) -> None:
+        """Set a counter that is kept elsewhere; one look may be older than another."""
+        self.values[labels] = max(value, self.values[labels])
+
     def set_only(self, chosen: str) -> None:
         """Set a gauge with one label to 1 for this value and to 0 for all others; an unknown value leaves all at 0."""
         for labels in self.values:
             self.values[labels] = 1 if labels == (chosen,) else 0
+
+    def clear(self) -> None:
+        """Set all numbers of a gauge to 0."""
+        for labels in self.values:
+            self.values[labels] = 0
 
     def family(self) -> Family:
         """Return the samples as they are now."""
@@ -114,6 +123,7 @@ class Metrics(Collector):
         self.transactions = Tally(names.TRANSACTIONS)
         self.events = Tally(names.EVENTS)
         self.instances = Tally(names.INSTANCES)
+        self.oldest_pending_seconds = Tally(names.OLDEST_PENDING_SECONDS)
         self.instances_started = Tally(names.INSTANCES_STARTED)
         self.instances_finished = Tally(names.INSTANCES_FINISHED)
         self.instance_duration_seconds = Histogram(names.INSTANCE_DURATION_SECONDS)
@@ -126,12 +136,14 @@ class Metrics(Collector):
         self.steps_in_flight = Tally(names.STEPS_IN_FLIGHT)
         self.step_retries = Tally(names.STEP_RETRIES)
         self.step_connections = Tally(names.STEP_CONNECTIONS)
+        self.step_connections_limit = Tally(names.STEP_CONNECTIONS_LIMIT)
         self.step_roles = Tally(names.STEP_ROLES)
         self.checkpoint_seconds = Histogram(names.CHECKPOINT_SECONDS)
         self.checkpoint_instances = Tally(names.CHECKPOINT_INSTANCES)
         self.unconfirmed_bytes = Tally(names.UNCONFIRMED_BYTES)
         self.recovered = Tally(names.RECOVERED)
         self.quarantined = Tally(names.QUARANTINED)
+        self.quarantined_instances = Tally(names.QUARANTINED_INSTANCES)
         self.removed = Tally(names.REMOVED)
         self.event_loop_lag_seconds = Histogram(names.EVENT_LOOP_LAG_SECONDS)
 
@@ -151,6 +163,14 @@ class Metrics(Collector):
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
         return registry
+
+    def stop_leading(self) -> None:
+        """The leadership is over: what only a leader knows is 0 from here on, and nobody is known to read the slot."""
+        self.gather = lambda: None
+        for value in vars(self).values():
+            if isinstance(value, Tally) and value.metric.kind is Kind.GAUGE and value.metric.scope is Scope.LEADER:
+                value.clear()
+        self.slot_active.set(0)
 
     def _build_info(self) -> Family:
         family = GaugeMetricFamily(

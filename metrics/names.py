@@ -20,6 +20,17 @@ class Kind(StrEnum):
     HISTOGRAM = "histogram"
 
 
+class Scope(StrEnum):
+    """Whose a value is, and so what a query over several engines of one database has to do with it."""
+
+    ENGINE = "engine"
+    """What this process did, or does: they add up, `sum`."""
+    LEADER = "leader"
+    """Known to whoever leads, 0 elsewhere: `sum` and `max` are the same, and an average is none."""
+    DATABASE = "database"
+    """The same wherever it is asked for, as fresh as that engine's last look: `max`; added up it is wrong."""
+
+
 class Unit(StrEnum):
     """Base units only."""
 
@@ -30,8 +41,9 @@ class Unit(StrEnum):
 
 STATUSES: Final = ("pending", "running", "completed", "failed", "cancelled")
 FINAL_STATUSES: Final = ("completed", "failed", "cancelled")
-STEP_KINDS: Final = ("sql", "sql_alone", "timer")
+SQL_KINDS: Final = ("sql", "sql_alone")
 """`sql` runs in one transaction with its completion, `sql_alone` outside any (at least once)."""
+STEP_KINDS: Final = (*SQL_KINDS, "timer")
 EVENT_KINDS: Final = ("start", "signal", "cancellation", "release", "completion", "wait", "heartbeat")
 CONNECTION_STATES: Final = ("idle", "busy", "connecting")
 WAL_STATUSES: Final = ("reserved", "extended", "unreserved", "lost")
@@ -54,14 +66,19 @@ class Metric:
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     buckets: Sequence[float] = ()
     """Upper bounds of a histogram, without the infinite one."""
+    scope: Scope = Scope.ENGINE
 
 
-def _counter(name: str, meaning: str, when_bad: str, **labels: Sequence[str]) -> Metric:
-    return Metric(name=f"{name}_total", kind=Kind.COUNTER, meaning=meaning, when_bad=when_bad, labels=labels)
+def _counter(name: str, meaning: str, when_bad: str, scope: Scope = Scope.ENGINE, **labels: Sequence[str]) -> Metric:
+    return Metric(
+        name=f"{name}_total", kind=Kind.COUNTER, meaning=meaning, when_bad=when_bad, labels=labels, scope=scope
+    )
 
 
-def _gauge(name: str, meaning: str, when_bad: str, **labels: Sequence[str]) -> Metric:
-    return Metric(name=name, kind=Kind.GAUGE, unit=_unit(name), meaning=meaning, when_bad=when_bad, labels=labels)
+def _gauge(name: str, meaning: str, when_bad: str, scope: Scope = Scope.LEADER, **labels: Sequence[str]) -> Metric:
+    return Metric(
+        name=name, kind=Kind.GAUGE, unit=_unit(name), meaning=meaning, when_bad=when_bad, labels=labels, scope=scope
+    )
 
 
 def _histogram(
@@ -98,11 +115,13 @@ BUILD_INFO: Final = _gauge(
     "walflow_build_info",
     "Always 1; the labels say which versions run (walflow, Python, PostgreSQL server).",
     "Different versions side by side for long: a rollout is stuck.",
+    Scope.ENGINE,
 )
 FENCED: Final = _counter(
     "walflow_fenced",
-    "Times that this engine found another one's epoch in the database.",
+    "Engines that ended because they found another one's epoch; counted in df.epoch, shown by every engine.",
     "Once a takeover is normal; more means that an engine freezes or loses the network for longer than it should.",
+    Scope.DATABASE,
 )
 
 # -- the log
@@ -114,23 +133,26 @@ REPLICATION_LAG_BYTES: Final = _gauge(
 )
 REPLICATION_LAG_SECONDS: Final = _gauge(
     "walflow_replication_lag_seconds",
-    "From the commit of the last heartbeat until it was folded.",
+    "From the commit of the last heartbeat until it was folded; of one that is still on its way, how long so far.",
     "Above a second: compare walflow_event_loop_lag_seconds (the engine is busy) with the bytes (decoding is behind).",
 )
 SLOT_RETAINED_WAL_BYTES: Final = _gauge(
     "walflow_slot_retained_wal_bytes",
     "WAL that the server keeps for the slot.",
     "Growing towards the disk's or max_slot_wal_keep_size's limit: no leader, or its checkpoints fail; see the log.",
+    Scope.DATABASE,
 )
 SLOT_ACTIVE: Final = _gauge(
     "walflow_slot_active",
     "1 while some engine reads the slot, else 0.",
     "0 for longer than a restart takes: no engine runs, or none can reach the server.",
+    Scope.DATABASE,
 )
 SLOT_WAL_STATUS: Final = _gauge(
     "walflow_slot_wal_status",
     "1 for the slot's present wal_status, 0 for the others.",
     "unreserved: about to be lost, get a leader running. lost: the next leader makes a new slot and scans the tables.",
+    Scope.DATABASE,
     status=WAL_STATUSES,
 )
 TRANSACTIONS: Final = _counter(
@@ -152,6 +174,12 @@ INSTANCES: Final = _gauge(
     "Unfinished instances that this engine holds in memory, and finished ones not checkpointed yet.",
     "pending growing: more starts than admission or the steps let through.",
     status=STATUSES,
+)
+OLDEST_PENDING_SECONDS: Final = _gauge(
+    "walflow_oldest_pending_seconds",
+    "How long the oldest start has waited to be begun, as the tables say; 0 when none waits.",
+    "Growing: no engine leads, it lags, or admission is full; see walflow_leader and walflow_instances.",
+    Scope.DATABASE,
 )
 INSTANCES_STARTED: Final = _counter(
     "walflow_instances_started",
@@ -200,31 +228,37 @@ STEP_DURATION_SECONDS: Final = _histogram(
     "walflow_step_duration_seconds",
     "From sending a step to the server until its outcome was known.",
     "Slow statements: pg_stat_statements names them.",
-    kind=STEP_KINDS,
+    kind=SQL_KINDS,
 )
 STEP_WAIT_SECONDS: Final = _histogram(
     "walflow_step_wait_seconds",
     "From dispatching a step until a connection was free for it.",
     "High: raise step_connections or step_connections_per_role, or look for slow steps that hold them.",
-    kind=STEP_KINDS,
+    kind=SQL_KINDS,
 )
 STEPS_IN_FLIGHT: Final = _gauge(
     "walflow_steps_in_flight",
     "Steps sent and not answered.",
     "At step_connections for long: the steps are slow or the connections too few.",
-    kind=STEP_KINDS,
+    kind=SQL_KINDS,
 )
 STEP_RETRIES: Final = _counter(
     "walflow_step_retries",
     "Repetitions by the engine after transient failures (serialization, deadlock, lost connection, visibility).",
     "Rising: steps conflict with one another or the server drops connections; the log names the SQLSTATE.",
-    kind=STEP_KINDS,
+    kind=SQL_KINDS,
 )
 STEP_CONNECTIONS: Final = _gauge(
     "walflow_step_connections",
     "Connections for steps, by what they do.",
     "connecting for long: pg_hba.conf, max_connections or the network.",
     state=CONNECTION_STATES,
+)
+STEP_CONNECTIONS_LIMIT: Final = _gauge(
+    "walflow_step_connections_limit",
+    "The setting step_connections of this engine.",
+    'walflow_step_connections{state="busy"} at it for long: steps wait for connections.',
+    Scope.ENGINE,
 )
 STEP_ROLES: Final = _gauge(
     "walflow_step_roles",
@@ -259,6 +293,12 @@ QUARANTINED: Final = _counter(
     "walflow_quarantined",
     "Instances set aside because an event of theirs could not be folded.",
     "Above 0: df.instances.quarantined says why. Report it; a row in df.releases lets the instance go on.",
+)
+QUARANTINED_INSTANCES: Final = _gauge(
+    "walflow_quarantined_instances",
+    "Instances that are set aside now, as the tables say.",
+    "Above 0: df.instances.quarantined says why. Mend what it names; a row in df.releases lets the instance go on.",
+    Scope.DATABASE,
 )
 REMOVED: Final = _counter(
     "walflow_removed",

@@ -350,6 +350,7 @@ class SqlExecutor:
     def _ended_alone(self, step: Step, connection: StepConnection, ran: Answer, row: Answer | None) -> None:
         """The session may be left in any state, so its connection is closed."""
         step.connection = None
+        self._metrics.step_duration_seconds.observe(self._loop.time() - step.since, _kind(step))
         self._pools.release(step.role, connection, keep=False)
         text = row.rows[0][0] if row is not None and row.rows else None
         result = _result_alone(ran, text)

@@ -40,6 +40,7 @@ from engine.store.rows import (
     SetAside,
     StoredInstance,
     Waiting,
+    Watched,
 )
 from engine.store.rows import Written as Written
 
@@ -134,8 +135,13 @@ class Scanning(Loading, Inbox, Protocol):
     async def submitters(self) -> list[int]:
         """Roles with unfinished instances."""
 
-    async def import_snapshot(self, snapshot: str) -> None:
-        """Begins a transaction that sees what the slot's beginning sees; it ends with the connection."""
+    async def import_snapshot(self, snapshot: str) -> str:
+        """Begins a transaction that sees what the slot's beginning sees; it ends with the connection. Returns the snapshot, as
+        text, for `sees_all_of`.
+        """
+
+    async def sees_all_of(self, snapshot: str) -> bool:
+        """Whether everything that the snapshot sees can be seen by everybody."""
 
     def unfinished_instances(self) -> AsyncIterator[list[StoredInstance]]:
         """All, some hundred at a time; inside a transaction."""
@@ -236,6 +242,12 @@ class Store(Writing, Scanning, Arriving, Roles, Protocol):
 
     async def store_slot(self, epoch: int, *, system_identifier: str, slot: str) -> None:
         """The checkpoint is of this slot, a new one, and no scan is under way any more."""
+
+    async def watch(self) -> Watched:
+        """What every engine shows."""
+
+    async def count_fenced(self) -> None:
+        """This engine ends because another one leads."""
 
     async def blockers(self, pid: int) -> list[str]:
         """Whose transactions a session waits for."""

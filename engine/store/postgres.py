@@ -9,7 +9,7 @@ from cdc.lsn import Lsn, parse_lsn
 from cdc.slot import SlotState, check_publication, publication_stamp, read_slot
 from engine.backlog import Backlog
 from engine.store.reading import PostgresReading
-from engine.store.rows import Checkpoint, Moment
+from engine.store.rows import Checkpoint, Moment, Watched
 from engine.store.writing import PostgresWriting
 from sql.publication import PUBLISHED
 
@@ -28,6 +28,7 @@ _NOW: Final = """
 select pg_current_wal_flush_lsn(), pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
        (extract(epoch from clock_timestamp()) * 1000000)::bigint
 """
+_WATCH: Final = "select fenced, oldest_pending_seconds, quarantined from df.watch()"
 _ROLE: Final = "select rolname, rolcanlogin from pg_catalog.pg_roles where oid = %s"
 _BLOCKERS: Final = """
 select case b.pid when 0 then 'a prepared transaction (pg_prepared_xacts)'
@@ -94,6 +95,13 @@ class PostgresStore(PostgresReading, PostgresWriting):
             """,
             [system_identifier, slot, epoch],
         )
+
+    async def watch(self) -> Watched:
+        fenced, seconds, quarantined = await self.one(_WATCH)
+        return Watched(fenced=fenced, oldest_pending_seconds=seconds, quarantined=quarantined)
+
+    async def count_fenced(self) -> None:
+        await self.run("select df.count_fenced()")
 
     async def blockers(self, pid: int) -> list[str]:
         return [row[0] for row in await self.rows(_BLOCKERS, [pid])]

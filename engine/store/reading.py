@@ -256,10 +256,26 @@ class PostgresReading(Connected):
         query: LiteralString = "select distinct submitter from df.instances where status in ('pending', 'running')"
         return [role for (role,) in await self.rows(query)]
 
-    async def import_snapshot(self, snapshot: str) -> None:
+    async def import_snapshot(self, snapshot: str) -> str:
         await self.run("begin isolation level repeatable read, read only")
         with self.border():
             await self.connection.execute(pgsql.SQL("set transaction snapshot {}").format(snapshot))
+        (text,) = await self.one("select pg_current_snapshot()::text")
+        return str(text)
+
+    async def sees_all_of(self, snapshot: str) -> bool:
+        query: LiteralString = """
+            with s as (select %s::pg_snapshot as theirs, pg_current_snapshot() as ours),
+            unseen(xid) as (
+              select x from s, pg_snapshot_xip(s.ours) as x where x < pg_snapshot_xmax(s.theirs)
+               union all
+              select x::text::xid8
+                from s, generate_series(pg_snapshot_xmax(s.ours)::text::bigint, pg_snapshot_xmax(s.theirs)::text::bigint - 1) as x
+            )
+            select not exists (select from s, unseen where pg_visible_in_snapshot(unseen.xid, s.theirs))
+        """
+        (whole,) = await self.one(query, [snapshot])
+        return bool(whole)
 
     def unfinished_instances(self) -> AsyncIterator[list[StoredInstance]]:
         return self._instances(_UNFINISHED)

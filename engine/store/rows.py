@@ -128,6 +128,15 @@ class Heartbeat:
     now_us: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What every engine shows, leader or not: see df.watch."""
+
+    fenced: int
+    oldest_pending_seconds: float
+    quarantined: int
+
+
 # --- read ---------------------------------------------------------------------------------------------------------------
 
 

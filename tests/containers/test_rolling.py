@@ -37,18 +37,19 @@ def test_a_rolling_deployment_loses_nothing_and_says_how_long_work_stood_still(
     database: Database, new_engine: NewEngine, record_property: Callable[[str, object], None]
 ) -> None:
     old = new_engine(database).start()
-    with world(database, old) as here, fault(NAME, here) as seen, trickle(here) as trickling:
-        for _ in range(times(2, 20)):
-            seen.load.start(*SOON_DONE)
-            migrate(database)
-            new = new_engine(database).start(leading=False)
-            since = here.value("select clock_timestamp()")
-            assert old.terminate() == 0, old.log()
-            here.engine = new
-            new.wait_ready()
-            assert here.end(seen.load.probe()).status == "completed"
-            seen.took(trickling.gap_seconds(since))
-            old = new
-    tally = seen.load.tally()
+    with world(database, old) as here:
+        with fault(NAME, here) as seen, trickle(here) as trickling:
+            for _ in range(times(2, 20)):
+                seen.load.start(*SOON_DONE)
+                migrate(database)
+                new = new_engine(database).start(leading=False)
+                since = here.value("select clock_timestamp()")
+                assert old.terminate() == 0, old.log()
+                here.engine = new
+                new.wait_ready()
+                assert here.end(seen.load.probe()).status == "completed"
+                seen.took(trickling.gap_seconds(since))
+                old = new
+        tally = seen.load.tally()
     gaps = ", ".join(f"{seconds:.2f} s" for seconds in seen.seconds)
     record_property("seen", f"{NAME}: {tally.lost} lost, {tally.doubled} doubled, longest gaps between steps {gaps}")

@@ -94,7 +94,7 @@ class Installation:
 
     def from_secret(self, container: Any) -> dict[str, Any]:
         """Which key of which secret each variable of a container comes from."""
-        return {one["name"]: one["valueFrom"]["secretKeyRef"] for one in container["env"] if "valueFrom" in one}
+        return {one["name"]: one["valueFrom"]["secretKeyRef"] for one in container.get("env", ()) if "valueFrom" in one}
 
 
 @lru_cache

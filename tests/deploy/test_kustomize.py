@@ -82,7 +82,9 @@ def test_probes_ask_what_the_engine_serves(name: str) -> None:
 @each
 def test_the_pod_listens_where_it_is_asked(name: str, tmp_path: Path) -> None:
     found = installation(name)
-    host, port = settings_of(found, tmp_path).listen_address
+    address = settings_of(found, tmp_path).listen_address
+    assert address is not None
+    host, port = address
     assert host == "0.0.0.0"
     assert [one["containerPort"] for one in found.engine["ports"]] == [port]
 
@@ -230,7 +232,9 @@ def test_the_network_lets_in_who_monitors_and_out_to_names_and_the_server(name: 
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
     [let_in] = policy["ingress"]
     assert let_in["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
-    assert [port["port"] for port in let_in["ports"]] == [settings_of(found, tmp_path).listen_address[1]]
+    address = settings_of(found, tmp_path).listen_address
+    assert address is not None
+    assert [port["port"] for port in let_in["ports"]] == [address[1]]
     out = {(port["protocol"], port["port"]) for rule in policy["egress"] for port in rule["ports"]}
     assert out == {("UDP", 53), ("TCP", 53), ("TCP", 5432)}
 

@@ -119,6 +119,13 @@ def test_an_ill_typed_value_is_refused(name: str, text: str) -> None:
     assert f"--{name.replace('_', '-')}:" in refusal({name: text})
 
 
+@pytest.mark.parametrize("text", ["off", ""])
+def test_no_address_to_listen_on_is_a_choice(text: str) -> None:
+    settings = loaded({"listen": text}).settings
+    assert settings.listen == "off"
+    assert settings.listen_address is None
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
 def test_a_passfile_that_libpq_would_ignore_is_refused_with_what_to_do(tmp_path: Path, mode: int) -> None:
     passfile = tmp_path / "passfile"

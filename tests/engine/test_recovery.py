@@ -150,3 +150,31 @@ def test_a_slot_that_was_exchanged_between_its_making_and_its_reading_is_noticed
     else:
         asyncio.run(make_and_read())
     database.drop()
+
+
+def test_a_scan_waits_for_what_is_committed_and_cannot_be_seen_yet_and_for_nothing_else(database: Database) -> None:
+    """A commit that waits for a synchronous standby is in a slot's snapshot, and others still take it for under way."""
+
+    async def look() -> list[bool]:
+        host = PostgresHost(load({}, {"WALFLOW_DSN": database.engine_dsn}).settings, Metrics())
+        store = await host.store("a")
+        try:
+            with (
+                database.connect("alice", autocommit=False) as held,
+                database.connect("bob", autocommit=False) as other,
+            ):
+                (mine,) = held.execute("select pg_current_xact_id()::text::bigint").fetchone() or (0,)
+                (theirs,) = other.execute("select pg_current_xact_id()::text::bigint").fetchone() or (0,)
+                last = max(mine, theirs) + 1
+                snapshots = f"{mine}:{last}:{theirs}", f"{mine}:{last}:{mine},{theirs}", f"{mine}:{mine}:"
+                before = [await store.sees_all_of(snapshot) for snapshot in snapshots]
+                held.commit()
+                return [*before, await store.sees_all_of(snapshots[0])]
+        finally:
+            await store.close()
+
+    committed, under_way, later, then = asyncio.run(look())
+    assert not committed, "the snapshot sees the held one"
+    assert under_way, "the log will bring it"
+    assert later, "it began after the snapshot"
+    assert then

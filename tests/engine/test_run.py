@@ -35,6 +35,20 @@ def test_a_second_engine_stands_by_is_ready_and_takes_over(database: Database, t
     wait_until(lambda: finished(database))
 
 
+def test_a_standby_goes_on_from_the_log_whatever_was_written_while_it_stood_by(
+    database: Database, tmp_path: Path
+) -> None:
+    first = database.engine(tmp_path).start()
+    second = database.engine(tmp_path).start(leading=False)
+    for _ in range(20):
+        database.run("select df.start('select 1')", role="alice")
+    wait_until(lambda: finished(database))
+    first.kill()
+    second.wait_ready()
+    assert "the tables will be scanned" not in second.log()
+    assert second.metric("walflow_recovered_total", how="scan") == 0
+
+
 def test_an_unfit_database_is_exit_3_with_the_statement(database: Database, tmp_path: Path) -> None:
     database.run("drop publication walflow")
     engine = database.engine(tmp_path).spawn()

@@ -229,19 +229,26 @@ def _server(name: str, base: str, path: str, installation: Path | None) -> str:
 def _context(texts: dict[str, Path], installation: Path | None) -> bytes:
     """What the server's image is built from. An installation keeps its place beside the libraries of its wheel."""
     written = io.BytesIO()
-    with tarfile.open(fileobj=written, mode="w") as archive:
+    with tarfile.open(fileobj=written, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for name, file in texts.items():
-            archive.add(file, name)
+            archive.add(file, name, filter=_for_all)
         folder = tarfile.TarInfo("installation")
         folder.type, folder.mode = tarfile.DIRTYPE, 0o755
         archive.addfile(folder)
         if installation is not None:
             package = installation.parent
             libraries = package.with_name(f"{package.name}.libs")
-            archive.add(installation, f"installation/{package.name}/{installation.name}")
+            archive.add(installation, f"installation/{package.name}/{installation.name}", filter=_for_all)
             if libraries.exists():
-                archive.add(libraries, f"installation/{libraries.name}")
+                archive.add(libraries, f"installation/{libraries.name}", filter=_for_all)
     return written.getvalue()
+
+
+def _for_all(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Root's, and everybody may read it: a mode that is changed in an image is a copy of all files."""
+    member.uid = member.gid = 0
+    member.mode |= 0o555 if member.isdir() or member.mode & 0o100 else 0o444
+    return member
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ COPY postgres-entrypoint.sh /usr/local/bin/
 # the user may be there: Debian's package has made it
 RUN (getent passwd postgres || useradd --system --home-dir /var/lib/postgresql --no-create-home postgres) \
  && mkdir -p /var/lib/postgresql/data /run/postgresql /tmp \
- && chown -R postgres /var/lib/postgresql /run/postgresql && chmod 0700 /var/lib/postgresql/data \
- && chmod 0755 /usr/local/bin/postgres-entrypoint.sh && chmod -R a+rX /opt/postgres
+ && chown -R postgres /var/lib/postgresql /run/postgresql && chmod 0700 /var/lib/postgresql/data
 ENV PATH=${BIN}:/usr/local/bin:/usr/bin:/bin
 USER postgres
 EXPOSE 5432

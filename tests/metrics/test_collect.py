@@ -70,6 +70,28 @@ def test_a_label_outside_its_closed_set_is_a_bug() -> None:
         metrics.step_wait_seconds.observe(1, "nonsense")
 
 
+def test_after_a_leadership_nothing_of_it_is_shown_and_counters_go_on() -> None:
+    metrics = Metrics()
+    metrics.leader.set(1)
+    metrics.slot_active.set(1)
+    metrics.instances.set(7, "running")
+    metrics.gather = lambda: metrics.unconfirmed_bytes.set(5)
+    metrics.transactions.inc()
+    samples(metrics)
+    metrics.stop_leading()
+    shown = samples(metrics)
+    assert shown["walflow_leader", ()] == shown["walflow_slot_active", ()] == 0
+    assert shown["walflow_instances", ("running",)] == shown["walflow_unconfirmed_bytes", ()] == 0
+    assert shown["walflow_transactions_total", ()] == 1
+
+
+def test_a_counter_that_is_kept_elsewhere_never_goes_back() -> None:
+    metrics = Metrics()
+    metrics.fenced.raise_to(3)
+    metrics.fenced.raise_to(2)
+    assert samples(metrics)["walflow_fenced_total", ()] == 3
+
+
 def test_build_info_carries_the_versions() -> None:
     metrics = Metrics()
     metrics.server_version = "18.4"

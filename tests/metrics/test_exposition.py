@@ -13,8 +13,10 @@ from metrics.collect import Metrics
 from metrics.exposition import (
     CONNECTIONS,
     REQUEST_BYTES,
+    REUSE,
     BadRequest,
     HttpServer,
+    Pages,
     Readiness,
     parse_request,
     watch_event_loop,
@@ -68,6 +70,97 @@ def test_metrics_are_prometheus_text_unless_openmetrics_is_asked_for() -> None:
         assert body.endswith("# EOF\n")
 
     serve(test)
+
+
+class Clock:
+    """Making a page takes `cost` seconds by it."""
+
+    def __init__(self, metrics: Metrics, cost: float) -> None:
+        self.now = 0.0
+        self.made = 0
+        self._cost = cost
+        metrics.gather = self._made
+
+    def __call__(self) -> float:
+        return self.now
+
+    def _made(self) -> None:
+        self.made += 1
+        self.now += self._cost
+
+
+def test_a_thousand_scrapes_at_once_make_one_page() -> None:
+    metrics = Metrics()
+    registry = metrics.registry()
+    clock = Clock(metrics, 0.01)
+    pages = Pages(registry, clock)
+    assert len({id(pages.get("text/plain")) for _ in range(1000)}) == 1
+    assert clock.made == 1
+
+
+def test_pages_cost_a_small_share_of_the_time_however_often_they_are_asked_for() -> None:
+    metrics = Metrics()
+    registry = metrics.registry()
+    clock = Clock(metrics, 0.01)
+    pages = Pages(registry, clock)
+    for _ in range(10_000):
+        pages.get("")
+        clock.now += 0.001  # a thousand scrapes a second
+    assert clock.made * 0.01 <= clock.now / REUSE + 0.01
+
+
+def test_a_page_is_made_anew_when_its_time_is_over() -> None:
+    metrics = Metrics()
+    registry = metrics.registry()
+    clock = Clock(metrics, 0.01)
+    pages = Pages(registry, clock)
+    first = pages.get("")
+    metrics.transactions.inc()
+    assert pages.get("") is first
+    clock.now += REUSE * 0.01
+    assert b"walflow_transactions_total 1.0" in pages.get("").body
+
+
+@pytest.mark.parametrize("version", ["0.0.1", "1.0.0", "2.0.0", "x" * 1000])
+def test_what_a_client_asks_for_makes_no_third_format(version: str) -> None:
+    pages = Pages(Metrics().registry(), lambda: 0.0)
+    pages.get("")
+    assert pages.get(f"application/openmetrics-text; version={version}; escaping={version}").content_type == (
+        pages.get("application/openmetrics-text").content_type
+    )
+
+
+def test_a_thousand_clients_at_once_are_answered_or_refused_and_no_more_than_so_many_are_served() -> None:
+    """Their pages are made once, and what is open at a time is bounded: the loop is there for the stream."""
+    most = 0
+
+    async def scrape(port: int, server: HttpServer) -> int | None:
+        nonlocal most
+        try:
+            code = (await exchange(port, get("/metrics")))[0]
+        except (IndexError, ConnectionError):
+            return None
+        finally:
+            most = max(most, server.serving)
+        return code
+
+    async def run() -> list[int | None]:
+        metrics = Metrics()
+        registry = metrics.registry()
+        clock = Clock(metrics, 0.01)
+        server = HttpServer(registry, lambda: READY, dict, pages=Pages(registry, clock))
+        port = await server.start("127.0.0.1", 0)
+        try:
+            codes = await asyncio.gather(*(scrape(port, server) for _ in range(1000)))
+        finally:
+            await server.close()
+        assert clock.made == 1
+        return codes
+
+    codes = asyncio.run(run())
+    assert set(codes) <= {200, None}
+    assert codes.count(200) >= CONNECTIONS
+    assert 0 < most <= CONNECTIONS
 
 
 def test_health_does_not_depend_on_readiness() -> None:

@@ -45,9 +45,10 @@ def test_every_trigger_function_reads_literals_in_one_way_only(as_role: As) -> N
     assert functions(superuser, f"{trigger} and not (proconfig @> array['{PINNED}', '{LITERALS}'])") == []
 
 
-def test_only_two_triggers_and_two_readers_run_with_the_rights_of_the_owner(as_role: As) -> None:
+def test_only_two_triggers_and_three_readers_run_with_the_rights_of_the_owner(as_role: As) -> None:
     assert sorted(functions(as_role("postgres"), "prosecdef")) == [
         "df.engines_completions(bigint,uuid)",
+        "df.figures()",
         "df.instances_key()",
         "df.metrics()",
         "df.vars_removed()",

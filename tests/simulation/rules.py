@@ -12,7 +12,7 @@ from typing import Any
 from engine.codec import VERSION
 from engine.cut import Cut
 from engine.machine import ENGINE
-from engine.store.rows import Begun, Cancelled, Child, Heartbeat, Record, Refusal, Waiting, Written
+from engine.store.rows import Begun, Cancelled, Child, Heartbeat, Record, Refusal, Waiting, Watched, Written
 from tests.simulation.server import Backend, Row, ServerFailure, Wait, Work, lsn
 
 FINAL = ("completed", "failed", "cancelled")
@@ -377,9 +377,21 @@ def take_over(b: Backend, scanning: bool) -> Work:
     b.server.tables["checkpoint"].put(
         b.transaction, 1, {**row, "epoch": epoch, "scanning": row["scanning"] or scanning}
     )
-    yield from lock(b, "epoch", 1)
-    b.server.tables["epoch"].put(b.transaction, 1, {"epoch": epoch})
+    fencing = yield from lock(b, "epoch", 1)
+    b.server.tables["epoch"].put(b.transaction, 1, {**fencing, "epoch": epoch})
     return epoch
+
+
+def watch(b: Backend) -> Watched:
+    """What the model does not know, it calls 0."""
+    row = b.server.tables["epoch"].get(1, b.sees)
+    assert row is not None
+    return Watched(fenced=row["fenced"], oldest_pending_seconds=0.0, quarantined=0)
+
+
+def count_fenced(b: Backend) -> Work:
+    row = yield from lock(b, "epoch", 1)
+    b.server.tables["epoch"].put(b.transaction, 1, {**row, "fenced": row["fenced"] + 1})
 
 
 def store_slot(b: Backend, epoch: int, system: str, slot: str) -> Work:

@@ -335,7 +335,7 @@ class Server:
     def _found(self) -> None:
         """What the migrations leave."""
         first = self.new_transaction()
-        self.tables["epoch"].put(first, 1, {"epoch": 0})
+        self.tables["epoch"].put(first, 1, {"epoch": 0, "fenced": 0})
         self.tables["checkpoint"].put(
             first,
             1,

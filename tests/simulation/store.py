@@ -26,6 +26,7 @@ from engine.store.rows import (
     SetAside,
     StoredInstance,
     Waiting,
+    Watched,
     Written,
 )
 from tests.simulation import rules
@@ -58,6 +59,12 @@ class Store(Connection):
 
     async def heartbeat(self, epoch: int, slot: str) -> Heartbeat:
         return await self.ask(lambda b: rules.heartbeat(b, epoch, slot, SETTINGS))  # type: ignore[no-any-return]
+
+    async def watch(self) -> Watched:
+        return await self.ask(query(rules.watch))  # type: ignore[no-any-return]
+
+    async def count_fenced(self) -> None:
+        await self.ask(rules.count_fenced)
 
     async def distrust_log(self, epoch: int) -> None:
         await self.ask(lambda b: rules.distrust_log(b, epoch))
@@ -262,12 +269,19 @@ class Store(Connection):
         rows = await self._rows("instances", lambda r: r["status"] in UNFINISHED)
         return sorted({row["submitter"] for row in rows})
 
-    async def import_snapshot(self, snapshot: str) -> None:
+    async def import_snapshot(self, snapshot: str) -> str:
         def set_snapshot(b: Backend) -> None:
             position = int(snapshot)
             b.snapshot = lambda t: t.committed and t.end_lsn <= position
 
         await self.ask(query(set_snapshot))
+        return snapshot
+
+    async def sees_all_of(self, snapshot: str) -> bool:
+        def look(b: Backend) -> bool:
+            return all(t.ended for t in b.server.transactions.values() if t.committed and t.end_lsn <= int(snapshot))
+
+        return await self.ask(query(look))  # type: ignore[no-any-return]
 
     async def completions_of(self, instances: Sequence[StoredInstance]) -> list[Recorded[CompletionRow]]:
         owners = {i.row.key: i.row.submitter for i in instances}

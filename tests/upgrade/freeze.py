@@ -30,6 +30,8 @@ HERE: Final = Path(__file__).parent
 STATES: Final = HERE.parent / "golden" / "states" / f"version{VERSION}.json"
 OF_THE_SCHEMA: Final = ("df.migrations", "df.settings")
 """Tables whose rows the migrations make."""
+EPOCH: Final = "df.epoch"
+"""A later migration gave it a column, which the release's has not."""
 
 
 def dump(database: Database, *arguments: str) -> str:
@@ -122,13 +124,15 @@ def freeze() -> None:
 def write(database: Database, schema: Database, states: list[dict[str, Any]]) -> None:
     """The schema of the release, and the rows, its own and those of the instances."""
     own = [argument for table in OF_THE_SCHEMA for argument in ("--table", table)]
-    others = [argument for table in OF_THE_SCHEMA for argument in ("--exclude-table-data", table)]
+    others = [argument for table in (*OF_THE_SCHEMA, EPOCH) for argument in ("--exclude-table-data", table)]
+    ((epoch,),) = database.run("select epoch from df.epoch")
     text = "".join(
         [
             dump(schema, "--section=pre-data"),
             "create table public.ledger (id text, word text);\nalter table public.ledger owner to alice;\n",
             dump(schema, "--section=data", *own),
             dump(database, "--section=data", *others),
+            f"insert into {EPOCH} (epoch) values ({epoch});\n",
             dump(schema, "--section=post-data"),
         ]
     )
