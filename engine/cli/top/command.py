@@ -22,6 +22,7 @@ from engine.errors import ConfigError, Unfit
 from engine.options import with_settings
 
 EXAMPLE: Final = "Example: walflow top --url http://10.0.0.7:9464 --dsn postgresql://ops@db.internal/app"
+USUAL: Final = "http://127.0.0.1:9464"
 ANYWHERE: Final = ("0.0.0.0", "::")
 FASTEST_SECONDS: Final = 0.2
 ONCE_SECONDS: Final = 1.0
@@ -72,7 +73,10 @@ def top(
 
 def _here(loaded: Loaded) -> str:
     """Where the engine of these settings listens, for whoever is on the same machine."""
-    host, port = loaded.settings.listen_address
+    address = loaded.settings.listen_address
+    if address is None:  # that one listens nowhere; another may, at the usual place
+        return USUAL
+    host, port = address
     host = "127.0.0.1" if host in ANYWHERE else host
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
