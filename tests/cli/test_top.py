@@ -79,7 +79,7 @@ def test_what_is_beyond_the_last_bound_is_told_as_that_bound() -> None:
 def test_quantiles_add_up_what_their_labels_leave_open() -> None:
     metrics = Metrics()
     metrics.step_duration_seconds.observe(0.0005, "sql")
-    metrics.step_duration_seconds.observe(50, "timer")
+    metrics.step_duration_seconds.observe(50, "sql_alone")
     sample = scraped(metrics, 1.0)
     whole = quantile(None, sample, names.STEP_DURATION_SECONDS, 0.99)
     assert whole is not None
@@ -163,7 +163,7 @@ def test_no_figure_is_cut_off_at_80_columns() -> None:
     first = scraped(metrics, 1.0)
     for histogram in (metrics.start_latency_seconds, metrics.signal_latency_seconds, metrics.timer_lateness_seconds):
         histogram.observe(0.99)
-    for kind in names.STEP_KINDS:
+    for kind in names.SQL_KINDS:
         metrics.step_duration_seconds.observe(59, kind)
         metrics.step_wait_seconds.observe(59, kind)
         metrics.steps_in_flight.set(99, kind)
