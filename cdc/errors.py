@@ -69,6 +69,8 @@ class Problem:
 
     what: str
     hint: str
+    statement: str = ""
+    """SQL that can be run as it stands to repair it, or a part of it; empty where there is none."""
 
     def __str__(self) -> str:
         return f"{self.what} ({self.hint})"

@@ -223,12 +223,16 @@ async def check_server(conn: Connection) -> list[Problem]:
         problems.append(Problem(f"the server is PostgreSQL {version}", f"PostgreSQL {oldest} or later is needed"))
     if wal_level != "logical":
         problems.append(
-            Problem(f"wal_level is {wal_level}", "alter system set wal_level = 'logical'; then restart the server")
+            Problem(
+                f"wal_level is {wal_level}",
+                "alter system set wal_level = 'logical'; then restart the server",
+                statement="alter system set wal_level = 'logical'",
+            )
         )
     if not may_replicate:
         name = pgsql.Identifier(role).as_string()
         hint = f"grant rds_replication to {name}" if is_rds else f"alter role {name} replication"
-        problems.append(Problem(f"role {role} may not replicate", hint))
+        problems.append(Problem(f"role {role} may not replicate", hint, statement=hint))
     return problems
 
 

@@ -30,7 +30,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -148,6 +148,23 @@ class Report:
     warnings: tuple[str, ...]
     """What whoever runs this should know."""
     dry_run: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What is being done, for whoever looks on: it may take long, or wait for somebody."""
+
+    what: str
+    """A migration's file, or a few words."""
+    number: int
+    """Which of the migrations to apply, from 1; 0 for what is none."""
+    total: int
+    """How many there are."""
+    backend: int
+    """The process id of the server's backend that does it."""
+
+
+Tell = Callable[[Stage], None]
 
 
 # --- the files ------------------------------------------------------------------------------------------------------
@@ -310,10 +327,16 @@ def _warnings(schema: str, role: str) -> tuple[str, ...]:
 class _Script:
     """Runs texts and remembers them; or only remembers them."""
 
-    def __init__(self, connection: Connection, *, dry_run: bool) -> None:
+    def __init__(self, connection: Connection, *, dry_run: bool, tell: Tell | None = None) -> None:
         self.connection = connection
         self.dry_run = dry_run
         self.texts: list[str] = []
+        self._tell = tell
+
+    def tell(self, what: str, number: int = 0, total: int = 0) -> None:
+        """Say what comes next."""
+        if self._tell is not None and not self.dry_run:
+            self._tell(Stage(what=what, number=number, total=total, backend=self.connection.info.backend_pid))
 
     def run(self, text: str) -> None:
         self.texts.append(text.rstrip().removesuffix(";"))
@@ -332,6 +355,7 @@ def _bootstrap(script: _Script) -> None:
     if _value(script.connection, "select to_regclass('df.migrations') is null"):
         script.run(_CREATE_TABLE)
         script.run(_COMMENT)
+    script.tell("taking turns with others that migrate")
     script.run("lock table df.migrations in access exclusive mode")
     # whoever waits for a table makes all others wait for it, too
     script.run(f"set local lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
@@ -390,10 +414,12 @@ def _seal(script: _Script, version: int) -> None:
         script.run("select df.seal()")
 
 
-def _migrate(connection: Connection, *, dry_run: bool, operators: str | None, target: int) -> Report:
+def _migrate(
+    connection: Connection, *, dry_run: bool, operators: str | None, target: int, tell: Tell | None = None
+) -> Report:
     """The whole of it, in the connection's open transaction."""
     _check_server(connection)
-    script = _Script(connection, dry_run=dry_run)
+    script = _Script(connection, dry_run=dry_run, tell=tell)
     is_ours = _is_ours(connection)
     if is_ours:
         _bootstrap(script)
@@ -404,10 +430,12 @@ def _migrate(connection: Connection, *, dry_run: bool, operators: str | None, ta
             "schema df belongs to another role, and there is something to migrate",
             "Run walflow migrate as its owner first; a superuser only puts operators into pg_catalog.",
         )
-    for migration in pending:
+    for number, migration in enumerate(pending, 1):
+        script.tell(migration.file_name, number, len(pending))
         _apply(script, migration)
     after = max(len(applied), pending[-1].number if pending else 0)
     schema = _operators_schema(connection, operators)
+    script.tell("operators and grants")
     _create_operators(script, schema)
     if is_ours:
         _seal(script, after)
@@ -448,12 +476,20 @@ def _privilege_error(error: psycopg.errors.InsufficientPrivilege, connection: Co
     return MissingPrivilege(error.diag.message_primary or str(error), f"Run as a superuser: {grant.as_string()}")
 
 
-def migrate(dsn: str, *, dry_run: bool = False, operators: str | None = None, target: int | None = None) -> Report:
+def migrate(
+    dsn: str,
+    *,
+    dry_run: bool = False,
+    operators: str | None = None,
+    target: int | None = None,
+    tell: Tell | None = None,
+) -> Report:
     """Install schema df, or upgrade it to this walflow's version, and return what was done.
 
     `dsn` is a libpq connection string of the role that owns df, or is to. With `dry_run` nothing is changed and the
     report's `sql` says what would be. `operators` names the schema for the operators; None: public where that role may
-    create there, else df. `target` stops at that version (for tests of upgrades). Raises MigrateError.
+    create there, else df. `target` stops at that version (for tests of upgrades). `tell` is called before each part of the
+    work. Raises MigrateError.
     """
     last: Exception | None = None
     for _ in range(BOOTSTRAP_TRIES):
@@ -465,6 +501,7 @@ def migrate(dsn: str, *, dry_run: bool = False, operators: str | None = None, ta
                     dry_run=dry_run,
                     operators=operators,
                     target=newest_version() if target is None else target,
+                    tell=tell,
                 )
             except (
                 psycopg.errors.UniqueViolation,

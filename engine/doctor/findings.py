@@ -18,6 +18,8 @@ from cdc.network import network_options
 from engine.connect import Connection, connect, is_at_own_limit, is_full
 
 APPLICATION_NAME: Final = "walflow-cli"
+MIGRATE: Final = "walflow migrate"
+"""Among statements: not SQL, but what `sql.migrate` does."""
 WHERE: Final[LiteralString] = "select current_database(), pg_postmaster_start_time()"
 """Two connections with the same answer are in the same database of the same server."""
 
@@ -39,6 +41,8 @@ class Finding:
     severity: Severity
     what: str
     repair: str = ""
+    statements: tuple[str, ...] = ()
+    """What `walflow doctor --fix` may run of `repair`, one by one: SQL, or `MIGRATE`. Empty where somebody has to decide."""
     away: bool = False
     """The server does not answer: wait and look again, rather than repair."""
     refused: bool = False
@@ -60,9 +64,9 @@ def warn(condition: str, what: str, repair: str) -> Finding:
     return Finding(condition=condition, severity=Severity.WARNING, what=what, repair=repair)
 
 
-def fail(condition: str, what: str, repair: str) -> Finding:
-    """The engine must not start."""
-    return Finding(condition=condition, severity=Severity.ERROR, what=what, repair=repair)
+def fail(condition: str, what: str, repair: str, *statements: str) -> Finding:
+    """The engine must not start. `statements` are what of the repair can be run as it stands."""
+    return Finding(condition=condition, severity=Severity.ERROR, what=what, repair=repair, statements=statements)
 
 
 def failed(findings: Iterable[Finding]) -> list[Finding]:

@@ -11,6 +11,7 @@ from cdc.slot import check_publication as publication_problems
 from engine.config import Settings
 from engine.connect import Connection
 from engine.doctor.findings import (
+    MIGRATE,
     WHERE,
     Finding,
     fail,
@@ -38,7 +39,7 @@ async def check_schema(conn: Connection) -> list[Finding]:
         """,
     )
     if not rows:
-        return [fail("schema", f"there is no schema df in {conn.info.dbname}", "walflow migrate")]
+        return [fail("schema", f"there is no schema df in {conn.info.dbname}", MIGRATE, MIGRATE)]
     [(owner, ours)] = rows
     if not ours:
         what = f"schema df belongs to {owner}, not to {conn.info.user}"
@@ -51,7 +52,7 @@ async def check_version(conn: Connection) -> list[Finding]:
     if there == ours:
         return [ok("schema", f"schema df is ours, version {there}")]
     if there < ours:
-        return [fail("schema", f"schema df is version {there}, this walflow needs {ours}", "walflow migrate")]
+        return [fail("schema", f"schema df is version {there}, this walflow needs {ours}", MIGRATE, MIGRATE)]
     return [fail("schema", f"schema df is version {there}, newer than this walflow ({ours})", "upgrade walflow")]
 
 
@@ -76,7 +77,7 @@ async def check_owners(conn: Connection) -> list[Finding]:
     )
     if not rows:
         return [ok("owner", f"everything in schema df belongs to {conn.info.user}")]
-    return [fail("owner", f"{len(rows)} objects in schema df belong to other roles", _statements(rows))]
+    return [fail("owner", f"{len(rows)} objects in schema df belong to other roles", _joined(rows), *_each(rows))]
 
 
 async def check_publication(conn: Connection, publication: str) -> list[Finding]:
@@ -85,7 +86,7 @@ async def check_publication(conn: Connection, publication: str) -> list[Finding]
         return [ok("publication", f"publication {publication} has all tables and columns, and inserts")]
     exists = await rows_of(conn, "select 1 from pg_publication where pubname = {}", publication)
     repair = repair_statement(publication) if exists else create_statement(publication)
-    return [fail("publication", "; ".join(problem.what for problem in problems), repair)]
+    return [fail("publication", "; ".join(problem.what for problem in problems), repair, repair)]
 
 
 async def check_public(conn: Connection) -> list[Finding]:
@@ -114,11 +115,19 @@ async def check_public(conn: Connection) -> list[Finding]:
     )
     if not rows:
         return [ok("public", "nothing in schema df is granted to PUBLIC")]
-    return [fail("public", "objects in schema df are granted to PUBLIC, that is, to every role", _statements(rows))]
+    return [
+        fail(
+            "public", "objects in schema df are granted to PUBLIC, that is, to every role", _joined(rows), *_each(rows)
+        )
+    ]
 
 
-def _statements(rows: Sequence[tuple[str]]) -> str:
-    return "; ".join(statement for (statement,) in rows)
+def _joined(rows: Sequence[tuple[str]]) -> str:
+    return "; ".join(_each(rows))
+
+
+def _each(rows: Sequence[tuple[str]]) -> tuple[str, ...]:
+    return tuple(statement for (statement,) in rows)
 
 
 async def check_step_logins(conn: Connection, settings: Settings) -> list[Finding]:

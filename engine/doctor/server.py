@@ -7,9 +7,10 @@ from typing import Final, LiteralString
 
 import psycopg
 from psycopg import sql as pgsql
+from psycopg.conninfo import conninfo_to_dict
 
 from cdc import slot as slots
-from cdc.errors import LossReason, SlotLost
+from cdc.errors import LossReason, Problem, SlotLost
 from cdc.lsn import parse_lsn
 from cdc.slot import SlotState, connect_replication
 from engine.config import Settings
@@ -90,7 +91,7 @@ async def check_replication(conn: Connection, settings: Settings, *, installed: 
     try:
         replication = await connect_replication(settings.replication_dsn, application_name=APPLICATION_NAME)
     except psycopg.OperationalError as error:
-        return [*await check_logical_decoding(conn), await _no_replication(settings, error)]
+        return [*await check_logical_decoding(conn), await _no_replication(conn, settings, error)]
     async with replication:
         findings = [*await check_logical_decoding(replication), *await check_same_server(conn, replication)]
         if not failed(findings):
@@ -98,10 +99,19 @@ async def check_replication(conn: Connection, settings: Settings, *, installed: 
         return findings
 
 
-async def _no_replication(settings: Settings, error: psycopg.Error) -> Finding:
+async def _no_replication(conn: Connection, settings: Settings, error: psycopg.Error) -> Finding:
     finding = await no_login("replication", "replication_dsn", settings.replication_dsn, error)
     if finding.away:
         return finding
+    role = conninfo_to_dict(settings.replication_dsn).get("user") or conn.info.user
+    # where there is rds_replication, membership in it is what counts
+    lacking: LiteralString = """
+        select 1 from pg_roles
+         where rolname = {} and not rolreplication and not rolsuper and to_regrole('rds_replication') is null
+    """
+    if await rows_of(conn, lacking, str(role)):
+        statement = f"alter role {quoted(str(role))} replication"
+        return replace(finding, repair=statement, statements=(statement,))
     repair = "give the role REPLICATION (alter role … replication), admit it in pg_hba.conf, or raise max_wal_senders"
     return replace(finding, repair=repair)
 
@@ -109,8 +119,12 @@ async def _no_replication(settings: Settings, error: psycopg.Error) -> Finding:
 async def check_logical_decoding(conn: Connection) -> list[Finding]:
     problems = await slots.check_server(conn)
     if problems:
-        return [fail("server", problem.what, problem.hint) for problem in problems]
+        return [fail("server", problem.what, problem.hint, *_statement(problem)) for problem in problems]
     return [ok("server", f"wal_level is logical and role {conn.info.user} may replicate")]
+
+
+def _statement(problem: Problem) -> tuple[str, ...]:
+    return (problem.statement,) if problem.statement else ()
 
 
 async def check_same_server(conn: Connection, replication: Connection) -> list[Finding]:
@@ -160,6 +174,7 @@ async def check_room(conn: Connection, name: str) -> list[Finding]:
             "slot",
             f"there is no room for slot {name}: all {room} replication slots are in use",
             f"alter system set max_replication_slots = {room + 5}; restart the server; or drop a slot nobody needs",
+            f"alter system set max_replication_slots = {room + 5}",
         )
     ]
 

@@ -1093,7 +1093,7 @@ comment on function df.instance_executions(text, integer) is
 -- --- histories --------------------------------------------------------------------------------------------------------
 
 -- What happened, in order. `who` is a role: whose instance it is, who signalled, who cancelled. `query` is what ran.
-create function df.history(id text)
+create function df.history_of(p_key bigint)
   returns table (
     number      bigint,
     at          timestamptz,
@@ -1117,7 +1117,6 @@ create function df.history(id text)
 as $$
 #variable_conflict use_column
 declare
-  v_key      bigint := df.require_key('history', history.id);
   v_instance record;
   v_command  record;
   g_kinds      text[];
@@ -1128,12 +1127,15 @@ begin
          i.session_role, i.parent_id, i.parent_key, i.created_at, i.started_at, i.finished_at
     into v_instance
     from df.instances i
-   where i.key = v_key;
+   where i.key = p_key;
+  if not found then
+    return;
+  end if;
   select g.kinds, g.queries, g.levels
     into g_kinds, g_queries, g_levels
     from df.number_nodes(v_instance.graph) as g;
   select c.reason, c.sent_by into v_command
-    from df.commands_to(v_key) as c
+    from df.commands_to(p_key) as c
    where c.kind = 'cancellation'
    order by c.at
    limit 1;
@@ -1157,7 +1159,7 @@ begin
              s.node, c.step, c.attempt, c.repetitions,
              coalesce(c.query, case when g_kinds[s.node] = 'SQL' then g_queries[s.node] end),
              c.outcome, c.result, c.error, c.started_at, null, c.note
-        from df.all_completions(v_key) c
+        from df.all_completions(p_key) c
        cross join lateral (
                select case when df.step_path(c.step) is not null then split_part(c.step, '.', 1)::integer end as node) as s
        where s.node <= cardinality(g_kinds)
@@ -1166,17 +1168,17 @@ begin
       select s.recorded_at, 1, 'signal', split_part(s.taken_by, '.', 1)::integer, s.taken_by, null, null, s.name,
              case when s.taken_by is not null then 'taken' when s.folded then 'not taken' else 'on its way' end,
              s.data, null, null, s.sent_by, null
-        from df.signals_to(v_key) s
+        from df.signals_to(p_key) s
       union all
       select c.created_at, 1, 'child started', split_part(c.parent_step, '.', 1)::integer, c.parent_step, null, null, c.id, c.status,
              null, null, c.started_at, null, 'label ' || quote_literal(c.label)
         from df.instances c
        where c.submitter = v_instance.submitter and c.submitted_by = v_instance.submitted_by
-         and c.parent_key = v_key
+         and c.parent_key = p_key
       union all
       select c.at, 1, c.kind, null, null, null, null, null, case when c.folded then 'taken' else 'on its way' end,
              null, null, null, c.sent_by, c.reason
-        from df.commands_to(v_key) c
+        from df.commands_to(p_key) c
       union all
       select v_instance.created_at, 1, 'pruned', null, null, null, null, null, null, null, null, null, null,
              v_instance.pruned || ' rows of early iterations were removed (df.settings, loop_history)'
@@ -1204,6 +1206,34 @@ begin
            nullif(h.note, '')
       from happened h
      order by 1;
+end
+$$;
+comment on function df.history_of(bigint) is 'api: what happened in the instance of a key, in order';
+
+create function df.history(id text)
+  returns table (
+    number      bigint,
+    at          timestamptz,
+    event       text,
+    node_id     integer,
+    node_type   text,
+    step        text,
+    attempt     integer,
+    repetitions integer,
+    query       text,
+    outcome     text,
+    result      json,
+    error       json,
+    started_at  timestamptz,
+    duration_ms numeric,
+    who         text,
+    note        text
+  )
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query select * from df.history_of(df.require_key('history', history.id)) as h order by h.number;
 end
 $$;
 comment on function df.history(text) is 'api: what happened in an instance, in order';

@@ -185,7 +185,31 @@ end
 $$;
 comment on function df.draw(text, text[]) is 'api: a graph as a tree of lines';
 
--- An instance's id shows how far it has come: ✓ completed, ✗ failed, ⏳ running, ○ still to come, ⊘ cancelled or passed over.
+-- How far an instance has come: ✓ completed, ✗ failed, ⏳ running, ○ still to come, ⊘ cancelled or passed over. Null where the
+-- caller sees no instance of that key.
+create function df.draw_instance(p_key bigint)
+  returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set standard_conforming_strings = on
+as $$
+declare
+  v_graph   text;
+  v_markers text[];
+begin
+  select i.graph into v_graph from df.instances i where i.key = p_key;
+  if not found then
+    return null;
+  end if;
+  select array_agg(case n.inferred when 'completed' then '✓' when 'failed' then '✗' when 'running' then '⏳'
+                                   when 'pending' then '○' else '⊘' end order by n.number)
+    into v_markers
+    from df.node_states(p_key) as n;
+  return df.draw(v_graph, v_markers);
+end
+$$;
+comment on function df.draw_instance(bigint) is 'api: the instance of a key as a tree of lines, with how far it has come';
+
 -- A word that could be an id and no SQL is taken for one, so that a wrong id is an error.
 create function df.explain(input text)
   returns text
@@ -194,8 +218,7 @@ create function df.explain(input text)
   set standard_conforming_strings = on
 as $$
 declare
-  v_key     bigint;
-  v_markers text[];
+  v_key bigint;
 begin
   perform df.not_null(input, 'explain', 'input');
   if octet_length(input) <= 200 and input ~ '^[~A-Za-z0-9][A-Za-z0-9._:/-]*$' then
@@ -208,11 +231,7 @@ begin
     perform df.validate_graph(input);
     return df.draw(input, null);
   end if;
-  select array_agg(case n.inferred when 'completed' then '✓' when 'failed' then '✗' when 'running' then '⏳'
-                                   when 'pending' then '○' else '⊘' end order by n.number)
-    into v_markers
-    from df.node_states(v_key) as n;
-  return df.draw((select i.graph from df.instances i where i.key = v_key), v_markers);
+  return df.draw_instance(v_key);
 end
 $$;
 comment on function df.explain(text) is 'api: a graph, SQL or an instance as a text tree; nothing of it is run';

@@ -1447,6 +1447,41 @@ COMMENT ON FUNCTION df.draw(p_graph text, p_markers text[]) IS 'api: a graph as 
 
 
 --
+-- Name: draw_instance(bigint); Type: FUNCTION; Schema: df; Owner: engine
+--
+
+CREATE FUNCTION df.draw_instance(p_key bigint) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET standard_conforming_strings TO 'on'
+    AS $$
+declare
+  v_graph   text;
+  v_markers text[];
+begin
+  select i.graph into v_graph from df.instances i where i.key = p_key;
+  if not found then
+    return null;
+  end if;
+  select array_agg(case n.inferred when 'completed' then '✓' when 'failed' then '✗' when 'running' then '⏳'
+                                   when 'pending' then '○' else '⊘' end order by n.number)
+    into v_markers
+    from df.node_states(p_key) as n;
+  return df.draw(v_graph, v_markers);
+end
+$$;
+
+
+ALTER FUNCTION df.draw_instance(p_key bigint) OWNER TO engine;
+
+--
+-- Name: FUNCTION draw_instance(p_key bigint); Type: COMMENT; Schema: df; Owner: engine
+--
+
+COMMENT ON FUNCTION df.draw_instance(p_key bigint) IS 'api: the instance of a key as a tree of lines, with how far it has come';
+
+
+--
 -- Name: explain(text); Type: FUNCTION; Schema: df; Owner: engine
 --
 
@@ -1456,8 +1491,7 @@ CREATE FUNCTION df.explain(input text) RETURNS text
     SET standard_conforming_strings TO 'on'
     AS $_$
 declare
-  v_key     bigint;
-  v_markers text[];
+  v_key bigint;
 begin
   perform df.not_null(input, 'explain', 'input');
   if octet_length(input) <= 200 and input ~ '^[~A-Za-z0-9][A-Za-z0-9._:/-]*$' then
@@ -1470,11 +1504,7 @@ begin
     perform df.validate_graph(input);
     return df.draw(input, null);
   end if;
-  select array_agg(case n.inferred when 'completed' then '✓' when 'failed' then '✗' when 'running' then '⏳'
-                                   when 'pending' then '○' else '⊘' end order by n.number)
-    into v_markers
-    from df.node_states(v_key) as n;
-  return df.draw((select i.graph from df.instances i where i.key = v_key), v_markers);
+  return df.draw_instance(v_key);
 end
 $_$;
 
@@ -1723,9 +1753,31 @@ CREATE FUNCTION df.history(id text) RETURNS TABLE(number bigint, at timestamp wi
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+begin
+  return query select * from df.history_of(df.require_key('history', history.id)) as h order by h.number;
+end
+$$;
+
+
+ALTER FUNCTION df.history(id text) OWNER TO engine;
+
+--
+-- Name: FUNCTION history(id text); Type: COMMENT; Schema: df; Owner: engine
+--
+
+COMMENT ON FUNCTION df.history(id text) IS 'api: what happened in an instance, in order';
+
+
+--
+-- Name: history_of(bigint); Type: FUNCTION; Schema: df; Owner: engine
+--
+
+CREATE FUNCTION df.history_of(p_key bigint) RETURNS TABLE(number bigint, at timestamp with time zone, event text, node_id integer, node_type text, step text, attempt integer, repetitions integer, query text, outcome text, result json, error json, started_at timestamp with time zone, duration_ms numeric, who text, note text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
 #variable_conflict use_column
 declare
-  v_key      bigint := df.require_key('history', history.id);
   v_instance record;
   v_command  record;
   g_kinds      text[];
@@ -1736,12 +1788,15 @@ begin
          i.session_role, i.parent_id, i.parent_key, i.created_at, i.started_at, i.finished_at
     into v_instance
     from df.instances i
-   where i.key = v_key;
+   where i.key = p_key;
+  if not found then
+    return;
+  end if;
   select g.kinds, g.queries, g.levels
     into g_kinds, g_queries, g_levels
     from df.number_nodes(v_instance.graph) as g;
   select c.reason, c.sent_by into v_command
-    from df.commands_to(v_key) as c
+    from df.commands_to(p_key) as c
    where c.kind = 'cancellation'
    order by c.at
    limit 1;
@@ -1765,7 +1820,7 @@ begin
              s.node, c.step, c.attempt, c.repetitions,
              coalesce(c.query, case when g_kinds[s.node] = 'SQL' then g_queries[s.node] end),
              c.outcome, c.result, c.error, c.started_at, null, c.note
-        from df.all_completions(v_key) c
+        from df.all_completions(p_key) c
        cross join lateral (
                select case when df.step_path(c.step) is not null then split_part(c.step, '.', 1)::integer end as node) as s
        where s.node <= cardinality(g_kinds)
@@ -1774,17 +1829,17 @@ begin
       select s.recorded_at, 1, 'signal', split_part(s.taken_by, '.', 1)::integer, s.taken_by, null, null, s.name,
              case when s.taken_by is not null then 'taken' when s.folded then 'not taken' else 'on its way' end,
              s.data, null, null, s.sent_by, null
-        from df.signals_to(v_key) s
+        from df.signals_to(p_key) s
       union all
       select c.created_at, 1, 'child started', split_part(c.parent_step, '.', 1)::integer, c.parent_step, null, null, c.id, c.status,
              null, null, c.started_at, null, 'label ' || quote_literal(c.label)
         from df.instances c
        where c.submitter = v_instance.submitter and c.submitted_by = v_instance.submitted_by
-         and c.parent_key = v_key
+         and c.parent_key = p_key
       union all
       select c.at, 1, c.kind, null, null, null, null, null, case when c.folded then 'taken' else 'on its way' end,
              null, null, null, c.sent_by, c.reason
-        from df.commands_to(v_key) c
+        from df.commands_to(p_key) c
       union all
       select v_instance.created_at, 1, 'pruned', null, null, null, null, null, null, null, null, null, null,
              v_instance.pruned || ' rows of early iterations were removed (df.settings, loop_history)'
@@ -1816,13 +1871,13 @@ end
 $$;
 
 
-ALTER FUNCTION df.history(id text) OWNER TO engine;
+ALTER FUNCTION df.history_of(p_key bigint) OWNER TO engine;
 
 --
--- Name: FUNCTION history(id text); Type: COMMENT; Schema: df; Owner: engine
+-- Name: FUNCTION history_of(p_key bigint); Type: COMMENT; Schema: df; Owner: engine
 --
 
-COMMENT ON FUNCTION df.history(id text) IS 'api: what happened in an instance, in order';
+COMMENT ON FUNCTION df.history_of(p_key bigint) IS 'api: what happened in the instance of a key, in order';
 
 
 --
@@ -7356,6 +7411,15 @@ GRANT ALL ON FUNCTION df.draw(p_graph text, p_markers text[]) TO bob;
 
 
 --
+-- Name: FUNCTION draw_instance(p_key bigint); Type: ACL; Schema: df; Owner: engine
+--
+
+REVOKE ALL ON FUNCTION df.draw_instance(p_key bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION df.draw_instance(p_key bigint) TO alice;
+GRANT ALL ON FUNCTION df.draw_instance(p_key bigint) TO bob;
+
+
+--
 -- Name: FUNCTION explain(input text); Type: ACL; Schema: df; Owner: engine
 --
 
@@ -7430,6 +7494,15 @@ REVOKE ALL ON FUNCTION df.heartbeat(p_epoch bigint, p_slot text, OUT wal_end pg_
 REVOKE ALL ON FUNCTION df.history(id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION df.history(id text) TO alice;
 GRANT ALL ON FUNCTION df.history(id text) TO bob;
+
+
+--
+-- Name: FUNCTION history_of(p_key bigint); Type: ACL; Schema: df; Owner: engine
+--
+
+REVOKE ALL ON FUNCTION df.history_of(p_key bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION df.history_of(p_key bigint) TO alice;
+GRANT ALL ON FUNCTION df.history_of(p_key bigint) TO bob;
 
 
 --
@@ -8514,17 +8587,17 @@ SET row_security = off;
 --
 
 COPY df.migrations (number, name, checksum, applied_at, applied_by) FROM stdin;
-1	tables	ad4d360025d3eba6e5098deb74a2c8d308784b33dbd668b27dd62766f6083d20	2026-11-21 16:25:13.096252+00	engine
-2	guards	794a4cbede62d07fabbd86d1e635aa3ed5eb7c2228be88790f41ca13e10f9ef0	2026-11-21 16:25:13.132306+00	engine
-3	validation	a42860a24c879b2a64cafce4a19063733d1516a12249ca1261fd4c5f88739a3f	2026-11-21 16:25:13.1506+00	engine
-4	builders	8c8e35fcf75b42d19e651bee6aa1ac48dad18249154cc108db3d1a01b8da6ee3	2026-11-21 16:25:13.164092+00	engine
-5	control	a654527e4ec4b8a1b3e43ba48778a517978aaca2c6cb19feb5a9797c1c38e5cc	2026-11-21 16:25:13.166869+00	engine
-6	step	0bcd482f847cefa67e1c2979c7ef3bbeac3c9ec209128a17a386a35483832ce4	2026-11-21 16:25:13.172151+00	engine
-7	engine	11eb21823e97c7a768487d59e16df1b84c5bc3f551b7404c3c891ef188f46029	2026-11-21 16:25:13.179067+00	engine
-8	grants	7917ea9d05d6907581650157fa025548d66ad720b0950df4f550283450780b94	2026-11-21 16:25:13.17983+00	engine
-9	publication	23140763ee6479188a44a2938bfd20e2ec3cb47f0c98058da71304564aad3483	2026-11-21 16:25:13.184629+00	engine
-10	reading	1f0f08fb426346652502828052e9500f69308dd3e70be20c2546ffd824429737	2026-11-21 16:25:13.255141+00	engine
-11	explain	73fd843e943dfac2474d05435735551edb7288fa10b30a6499953456d57755ee	2026-11-21 16:25:13.2629+00	engine
+1	tables	ad4d360025d3eba6e5098deb74a2c8d308784b33dbd668b27dd62766f6083d20	2026-11-21 16:37:57.288305+00	engine
+2	guards	794a4cbede62d07fabbd86d1e635aa3ed5eb7c2228be88790f41ca13e10f9ef0	2026-11-21 16:37:57.36528+00	engine
+3	validation	a42860a24c879b2a64cafce4a19063733d1516a12249ca1261fd4c5f88739a3f	2026-11-21 16:37:57.416694+00	engine
+4	builders	8c8e35fcf75b42d19e651bee6aa1ac48dad18249154cc108db3d1a01b8da6ee3	2026-11-21 16:37:57.441042+00	engine
+5	control	a654527e4ec4b8a1b3e43ba48778a517978aaca2c6cb19feb5a9797c1c38e5cc	2026-11-21 16:37:57.459666+00	engine
+6	step	0bcd482f847cefa67e1c2979c7ef3bbeac3c9ec209128a17a386a35483832ce4	2026-11-21 16:37:57.466698+00	engine
+7	engine	11eb21823e97c7a768487d59e16df1b84c5bc3f551b7404c3c891ef188f46029	2026-11-21 16:37:57.486603+00	engine
+8	grants	7917ea9d05d6907581650157fa025548d66ad720b0950df4f550283450780b94	2026-11-21 16:37:57.498188+00	engine
+9	publication	23140763ee6479188a44a2938bfd20e2ec3cb47f0c98058da71304564aad3483	2026-11-21 16:37:57.507792+00	engine
+10	reading	4873f8b185af24220b6f04d786e7baa1cdb25899ded7be4c4d27f81a81f8446e	2026-11-21 16:37:57.650955+00	engine
+11	explain	28b4ebff497dbc1c4144a3e60342579786ca094b5a1a7f9eca4521532ad004a8	2026-11-21 16:37:57.661463+00	engine
 \.
 
 
@@ -8570,7 +8643,7 @@ SET row_security = off;
 --
 
 COPY df.cancellations (owner, instance_id, instance_key, reason, sent_by, folded, event_id, recorded_at) FROM stdin;
-16386	cancelled	29	Cancelled by user	16386	f	603c9813-3303-41ea-b264-2a9f89e15410	2026-11-21 16:25:12.844853+00
+16386	cancelled	29	Cancelled by user	16386	f	657e8f3c-e7cc-4ca9-92ab-f5a21f7ef6fd	2026-11-21 16:37:57.025497+00
 \.
 
 
@@ -8579,7 +8652,7 @@ COPY df.cancellations (owner, instance_id, instance_key, reason, sent_by, folded
 --
 
 COPY df.checkpoint (only_row, epoch, lsn, system_identifier, slot_name, slot_generation, scanning, installation, written_at, started_total, completed_total, failed_total, cancelled_total, executions_total, events_total, backlog) FROM stdin;
-t	1	0/24F85F8	7710661592696581263	walflow_test1	1	f	3161ff02-c59a-4a66-9128-409f30a9f0eb	2026-11-21 16:25:12.722127+00	26	1	0	0	15	43	[]
+t	1	0/24FE998	7710664876643378907	walflow_test1	1	f	8634b3ef-89d2-4403-9dcb-bb45fdbd3f95	2026-11-21 16:37:57.288871+00	26	1	0	0	15	43	[]
 \.
 
 
@@ -8588,25 +8661,25 @@ t	1	0/24F85F8	7710661592696581263	walflow_test1	1	f	3161ff02-c59a-4a66-9128-409f
 --
 
 COPY df.completions (run_as, instance_key, step, attempt, written_by, repetitions, outcome, cause, event_id, started_at, recorded_at, result, error, query, note) FROM stdin;
-16386	1	1	1	16386	0	completed	d76fc05b-ba55-483a-b7bc-18c0a254ffa8	2304ba6c-07e1-4ff7-9919-6f70e2fb9ab5	2026-11-21 16:25:10.442371+00	2026-11-21 16:25:10.445176+00	{"rows":[{"it":"so it was"}],"row_count":1}	\N	\N	\N
-16386	2	3	1	16386	0	completed	11b10b51-3410-4d76-b99a-909402a3004f	8eab8d2a-5157-4d72-818f-354a7aef0040	2026-11-21 16:25:10.456366+00	2026-11-21 16:25:10.456936+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'then', 'one'	\N
-16386	3	3	1	16386	0	completed	239c3d83-14a0-4f6c-b99d-e5aad0744dc4	4b28ef46-6cf2-47af-bbdf-2ffb59f3b97d	2026-11-21 16:25:10.464227+00	2026-11-21 16:25:10.464526+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'one'	\N
-16386	4	3	1	16386	0	completed	fd6c9fc8-ee00-4700-bd96-5c95d9daaf7b	15946b15-6d99-489e-aef5-16dc5d594fd5	2026-11-21 16:25:10.476303+00	2026-11-21 16:25:10.476682+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'sleep', 'one'	\N
-16386	8	4	1	16386	0	completed	1c9e84bf-edc6-4e50-9891-65d05ab3e7bf	57dd49f1-b164-4ea0-ace7-1cf364070d1b	2026-11-21 16:25:10.782839+00	2026-11-21 16:25:10.796619+00	{"rows":[{"long":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","n":1}],"row_count":1}	\N	\N	\N
-16386	11	3	1	16386	0	completed	b69b1a0c-e590-479c-80fb-ce4d7302cdf8	fbdd650f-1f9e-4200-98d7-d2b1de92118c	2026-11-21 16:25:10.807387+00	2026-11-21 16:25:10.807708+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'join', 'left'	\N
-16386	15	2.1	1	16386	0	completed	536bf02a-ee96-4e72-8b3c-792a49cce83b	78f0713a-810b-483e-a2b4-85e4e6509d1f	2026-11-21 16:25:10.809238+00	2026-11-21 16:25:10.809415+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'pause', 'again'	\N
-16386	9	6	1	16386	0	completed	340e610a-2248-46e8-8399-3267673baab5	3b865739-bc12-45a8-97e1-437b5fada887	2026-11-21 16:25:10.798976+00	2026-11-21 16:25:10.811627+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
-16386	13	2	1	16386	0	completed	ee4532ff-4bbb-47ce-83f4-18eb4d0a896d	321bf9d5-5f80-4292-942e-9f745f0c048b	2026-11-21 16:25:10.817407+00	2026-11-21 16:25:10.819072+00	{"rows":[{"g":1},{"g":2},{"g":3}],"row_count":3}	\N	\N	\N
-16386	15	3.1	1	16386	0	completed	78f0713a-810b-483e-a2b4-85e4e6509d1f	965f91b5-172f-454c-b6af-14d7f540c1ad	2026-11-21 16:25:10.822976+00	2026-11-21 16:25:10.82343+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
-16386	17	4.1	1	16386	0	completed	b682be3a-0993-4bad-818d-83e52766997a	c7353771-c6c4-47ab-994e-3437bfdc2d68	2026-11-21 16:25:10.824188+00	2026-11-21 16:25:10.824396+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'retry', 'tried'	\N
-16386	14	3.1	1	16386	0	completed	d98ed338-6911-4c19-bd3c-cceaacd05096	c38fd4c3-798e-4ee9-af0b-8d4889b94568	2026-11-21 16:25:10.806434+00	2026-11-21 16:25:10.829935+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'loop', 'body'	\N
-16386	21	5	1	16386	0	completed	317ef887-26a9-4c14-8781-2016e8cd4773	8a43143d-46f7-48a2-93ba-8c137df17e48	2026-11-21 16:25:10.832495+00	2026-11-21 16:25:10.832706+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'owed', 'pay'	\N
-16386	23	4	1	16386	0	completed	c0749f20-c1b6-4e38-9555-26f4421f6a04	7314bc78-1d82-4950-aac8-496532e635fa	2026-11-21 16:25:10.836499+00	2026-11-21 16:25:10.836806+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'undoing', 'pay'	\N
-16386	20	2	1	16384	0	failed	0a53658e-ffb0-4065-9bed-fc47ca929045	68e70c11-72e0-40f7-ac89-78c821d2a9b0	2026-11-21 16:25:10.84895+00	2026-11-21 16:25:12.565655+00	\N	{"message": "division by zero", "code": "22012", "node": 2, "step": "2", "attempt": 1}	\N	\N
-16386	7	3	1	16386	0	completed	8e3358a2-9842-472d-a975-6280dc301175	6db4ce91-d2a4-4d34-a85e-3f8c7c450b0b	2026-11-21 16:25:10.778492+00	2026-11-21 16:25:12.872468+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'stuffed', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	6	3	1	16386	0	completed	226ed03d-51f0-4946-a7f7-bced6b2ad5d5	10ea1ef3-e161-4c8d-aa56-dc8b7fb59cef	2026-11-21 16:25:10.764372+00	2026-11-21 16:25:12.876583+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'buffered', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	3	4	1	16386	0	completed	4b28ef46-6cf2-47af-bbdf-2ffb59f3b97d	85b87f0d-b933-4905-9571-395214e27359	2026-11-21 16:25:10.48439+00	2026-11-21 16:25:12.882289+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'slow' from pg_advisory_xact_lock_shared(7)	\N
-16386	23	6	1	16384	0	failed	7314bc78-1d82-4950-aac8-496532e635fa	b4db1e1b-c6e1-4cf0-9ddc-87f9f4ea3bf8	2026-11-21 16:25:12.568546+00	2026-11-21 16:25:13.619258+00	\N	{"message": "division by zero", "code": "22012", "node": 6, "step": "6", "attempt": 1}	\N	\N
+16386	1	1	1	16386	0	completed	2adddd60-7921-4487-a00a-66e226240d73	c58cebdd-06fb-4e99-94a6-555f74d9ff39	2026-11-21 16:37:53.801078+00	2026-11-21 16:37:53.803181+00	{"rows":[{"it":"so it was"}],"row_count":1}	\N	\N	\N
+16386	2	3	1	16386	0	completed	5ec938ae-4c8c-4703-9cda-ea733816a02f	4cac6f87-d94f-4e0d-9c4e-79b4c726418e	2026-11-21 16:37:53.819069+00	2026-11-21 16:37:53.819633+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'then', 'one'	\N
+16386	3	3	1	16386	0	completed	dd0f653b-8427-41b5-bbcb-5c177d38ecba	fa39e880-0b22-4385-b3b2-de8c3c30da70	2026-11-21 16:37:53.82568+00	2026-11-21 16:37:53.826066+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'one'	\N
+16386	4	3	1	16386	0	completed	fd7edc1d-a646-4beb-b7c7-109b670a632e	34e221c2-4ca3-49d4-8d79-d802d3cfb9ec	2026-11-21 16:37:53.832953+00	2026-11-21 16:37:53.833246+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'sleep', 'one'	\N
+16386	8	4	1	16386	0	completed	a99b5484-42fd-42ac-b86c-f74fe27ee5d0	26be410e-dbfd-40fa-895d-c83e525b4fa1	2026-11-21 16:37:54.234482+00	2026-11-21 16:37:54.2548+00	{"rows":[{"long":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","n":1}],"row_count":1}	\N	\N	\N
+16386	11	3	1	16386	0	completed	2cdabf9d-c4f3-4902-93f1-704203906971	8c3ad7e8-831c-4d7b-a8a6-1df8aacae060	2026-11-21 16:37:54.266466+00	2026-11-21 16:37:54.26693+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'join', 'left'	\N
+16386	9	6	1	16386	0	completed	ae43453f-fd3f-4328-8686-9179ccdf317a	3f3a8dc8-95b6-4932-baae-64f7ce85f03d	2026-11-21 16:37:54.251422+00	2026-11-21 16:37:54.269577+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
+16386	13	2	1	16386	0	completed	23a83730-296e-44c6-a5fa-04388585ae4a	1a8fd518-8dcc-4906-bbcc-0a2c01883e76	2026-11-21 16:37:54.272617+00	2026-11-21 16:37:54.282327+00	{"rows":[{"g":1},{"g":2},{"g":3}],"row_count":3}	\N	\N	\N
+16386	14	3.1	1	16386	0	completed	6cda7130-daae-4028-ae8a-bc3cbabe2598	d121119c-ea9c-457e-9671-c59efa81bf99	2026-11-21 16:37:54.285483+00	2026-11-21 16:37:54.285856+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'loop', 'body'	\N
+16386	15	2.1	1	16386	0	completed	b15479a3-b903-403d-b47c-8046e12e5556	cb2d8f67-0f0a-4dc2-91fb-85b76c9bda48	2026-11-21 16:37:54.286696+00	2026-11-21 16:37:54.287069+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'pause', 'again'	\N
+16386	23	4	1	16386	0	completed	4f45d6e6-2d1f-4962-802d-99bedf5c4d88	fcf5b278-3786-410e-adbf-9867d69c1b4b	2026-11-21 16:37:54.303593+00	2026-11-21 16:37:54.304171+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'undoing', 'pay'	\N
+16386	21	5	1	16386	0	completed	373b1239-d1b8-49b9-bec9-22f34c588114	8841538d-b830-4ff3-9c5f-f28a2e774733	2026-11-21 16:37:54.312416+00	2026-11-21 16:37:54.312803+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'owed', 'pay'	\N
+16386	17	4.1	1	16386	0	completed	deca97d7-5c7d-466a-abd4-2763c40621e5	14e43bca-6d87-4667-9745-d9ba5ee43a43	2026-11-21 16:37:54.297955+00	2026-11-21 16:37:54.314382+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'retry', 'tried'	\N
+16386	15	3.1	1	16386	0	completed	cb2d8f67-0f0a-4dc2-91fb-85b76c9bda48	40bc6424-6140-453b-b981-8d15bd5ddeef	2026-11-21 16:37:54.326096+00	2026-11-21 16:37:54.326843+00	{"rows":[{"?column?":true}],"row_count":1}	\N	\N	\N
+16386	20	2	1	16384	0	failed	a20b7ef0-3133-43d7-afa4-a1762832ce5d	7afd1e19-33e7-47fd-991c-eda9d0ee99f9	2026-11-21 16:37:54.317218+00	2026-11-21 16:37:56.457578+00	\N	{"message": "division by zero", "code": "22012", "node": 2, "step": "2", "attempt": 1}	\N	\N
+16386	3	4	1	16386	0	completed	fa39e880-0b22-4385-b3b2-de8c3c30da70	047e011d-f918-4985-b1cd-3fdf642a477d	2026-11-21 16:37:53.846458+00	2026-11-21 16:37:57.069668+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'statement', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	7	3	1	16386	0	completed	1da3a248-e4b6-446b-b54c-1664b4fb9d8e	98539c71-74ee-4617-9199-a3bf85d4146c	2026-11-21 16:37:54.234268+00	2026-11-21 16:37:57.072393+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'stuffed', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	6	3	1	16386	0	completed	74363e1e-d9f4-4e42-b371-d6cc144a671d	247966fa-2927-4f69-bf41-d7bcc72f6d5e	2026-11-21 16:37:54.223276+00	2026-11-21 16:37:57.075945+00	{"rows":[],"row_count":0,"affected":1}	\N	insert into public.ledger select 'buffered', 'slow' from pg_advisory_xact_lock_shared(7)	\N
+16386	23	6	1	16384	0	failed	fcf5b278-3786-410e-adbf-9867d69c1b4b	33ff9983-b177-4465-912f-2b43d6e6cd29	2026-11-21 16:37:56.466564+00	2026-11-21 16:37:58.385334+00	\N	{"message": "division by zero", "code": "22012", "node": 6, "step": "6", "attempt": 1}	\N	\N
 \.
 
 
@@ -8631,35 +8704,35 @@ COPY df.inbox (instance_key, lsn, ordinal, kind, row_key, commit_time, xid) FROM
 --
 
 COPY df.instances (key, submitted_by, submitter, id, graph, label, input, vars, database, created_xid, created_at, session_role, parent_key, parent_step, parent_id, cause, status, quarantined, pruned, result, error, started_at, finished_at, updated_at, event_id, recorded_at) FROM stdin;
-2	alice	16386	then	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	744	2026-11-21 16:25:09.994316+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:09.99933+00	\N	2026-11-21 16:25:10.393725+00	11b10b51-3410-4d76-b99a-909402a3004f	2026-11-21 16:25:09.994735+00
-3	alice	16386	statement	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	745	2026-11-21 16:25:10.020567+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.022665+00	\N	2026-11-21 16:25:10.393763+00	239c3d83-14a0-4f6c-b99d-e5aad0744dc4	2026-11-21 16:25:10.021069+00
-4	alice	16386	sleep	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SLEEP","query":"5"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	746	2026-11-21 16:25:10.027487+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.035343+00	\N	2026-11-21 16:25:10.393768+00	fd6c9fc8-ee00-4700-bd96-5c95d9daaf7b	2026-11-21 16:25:10.027862+00
-5	alice	16386	schedule	{"node_type":"THEN","left_node":{"node_type":"WAIT_SCHEDULE","query":"{\\"cron_expr\\":\\"* * * * *\\",\\"timezone\\":\\"UTC\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tick'"}}	\N	\N	\N	\N	747	2026-11-21 16:25:10.052016+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.065277+00	\N	2026-11-21 16:25:10.393771+00	93ac816b-1f59-497c-a001-fa64d47201c5	2026-11-21 16:25:10.052522+00
-6	alice	16386	buffered	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	748	2026-11-21 16:25:10.072571+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.074733+00	\N	2026-11-21 16:25:10.393774+00	226ed03d-51f0-4946-a7f7-bced6b2ad5d5	2026-11-21 16:25:10.072929+00
-7	alice	16386	stuffed	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}","result_name":"sent"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	749	2026-11-21 16:25:10.08742+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.092418+00	\N	2026-11-21 16:25:10.393777+00	8e3358a2-9842-472d-a975-6280dc301175	2026-11-21 16:25:10.08789+00
-8	alice	16386	named	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"select repeat('x', 2000) as long, 1 as n","result_name":"big"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / $big.n, length($big.long)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	750	2026-11-21 16:25:10.093987+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.095568+00	\N	2026-11-21 16:25:10.39378+00	1c9e84bf-edc6-4e50-9891-65d05ab3e7bf	2026-11-21 16:25:10.094251+00
-1	alice	16386	finished	select 'so it was' as it	\N	\N	\N	\N	743	2026-11-21 16:25:09.958155+00	alice	\N	\N	\N	\N	completed	\N	\N	{"rows":[{"it":"so it was"}],"row_count":1}	\N	2026-11-21 16:25:09.98127+00	2026-11-21 16:25:10.44556+00	2026-11-21 16:25:10.662877+00	d76fc05b-ba55-483a-b7bc-18c0a254ffa8	2026-11-21 16:25:09.969048+00
-9	alice	16386	if	{"node_type":"IF","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SQL","query":"select true"}}	\N	\N	\N	\N	751	2026-11-21 16:25:10.140552+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.143058+00	\N	2026-11-21 16:25:10.393783+00	340e610a-2248-46e8-8399-3267673baab5	2026-11-21 16:25:10.14096+00
-10	alice	16386	condition	{"node_type":"IF","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}}	\N	\N	\N	\N	753	2026-11-21 16:25:10.161939+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.1636+00	\N	2026-11-21 16:25:10.393789+00	14a6e293-ec96-4a2e-838e-371ca2670dc8	2026-11-21 16:25:10.162287+00
-11	alice	16386	join	{"node_type":"THEN","left_node":{"node_type":"JOIN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'left'"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'right'"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	754	2026-11-21 16:25:10.165188+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.173996+00	\N	2026-11-21 16:25:10.393793+00	b69b1a0c-e590-479c-80fb-ce4d7302cdf8	2026-11-21 16:25:10.172532+00
-12	alice	16386	race	{"node_type":"THEN","left_node":{"node_type":"RACE","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SLEEP","query":"86400"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	755	2026-11-21 16:25:10.176883+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.178183+00	\N	2026-11-21 16:25:10.393796+00	4500542b-912c-4350-a36a-300895083220	2026-11-21 16:25:10.177042+00
-13	alice	16386	map	{"node_type":"MAP","left_node":{"node_type":"SQL","query":"select g from generate_series(1, 3) as g"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'row'"}},"query":"{\\"max_parallel\\":2}"}	\N	\N	\N	\N	756	2026-11-21 16:25:10.186617+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.192739+00	\N	2026-11-21 16:25:10.393799+00	ee4532ff-4bbb-47ce-83f4-18eb4d0a896d	2026-11-21 16:25:10.186797+00
-14	alice	16386	loop	{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'body'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'body'"}}	\N	\N	\N	\N	757	2026-11-21 16:25:10.194455+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.195972+00	\N	2026-11-21 16:25:10.393802+00	d98ed338-6911-4c19-bd3c-cceaacd05096	2026-11-21 16:25:10.19463+00
-15	alice	16386	pause	{"node_type":"LOOP","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'again'"},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'again'"},"query":"{\\"every\\":5}"}	\N	\N	\N	\N	758	2026-11-21 16:25:10.200106+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.201592+00	\N	2026-11-21 16:25:10.393804+00	536bf02a-ee96-4e72-8b3c-792a49cce83b	2026-11-21 16:25:10.200273+00
-16	alice	16386	break	{"node_type":"THEN","left_node":{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"BREAK","query":"{\\"break_value\\":1}"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	759	2026-11-21 16:25:10.208325+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.210006+00	\N	2026-11-21 16:25:10.662921+00	7b2b33bc-a807-4fc1-8dcf-1252f1b72092	2026-11-21 16:25:10.208527+00
-17	alice	16386	retry	{"node_type":"RETRY","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tried'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / (count(*) - 1) from public.ledger where word = 'tried'"}},"query":"{\\"max_attempts\\":3,\\"initial\\":1,\\"backoff\\":2,\\"max_interval\\":300}"}	\N	\N	\N	\N	760	2026-11-21 16:25:10.216119+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.21824+00	\N	2026-11-21 16:25:10.662927+00	b682be3a-0993-4bad-818d-83e52766997a	2026-11-21 16:25:10.216318+00
-18	alice	16386	timeout	{"node_type":"TIMEOUT","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'in_time'"}},"query":"{\\"seconds\\":86400}"}	\N	\N	\N	\N	762	2026-11-21 16:25:10.219365+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.222513+00	\N	2026-11-21 16:25:10.662931+00	ec2177ca-b1ae-463e-ad3f-1454d661eeba	2026-11-21 16:25:10.21951+00
-19	alice	16386	catch	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	763	2026-11-21 16:25:10.226268+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.227746+00	\N	2026-11-21 16:25:10.662934+00	29919b29-0941-4a0a-8574-10ac5d0d7775	2026-11-21 16:25:10.226464+00
-20	alice	16386	handler	{"node_type":"CATCH","left_node":{"node_type":"SQL","query":"select 1/0"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}}	\N	\N	\N	\N	764	2026-11-21 16:25:10.231763+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.233349+00	\N	2026-11-21 16:25:10.662937+00	0a53658e-ffb0-4065-9bed-fc47ca929045	2026-11-21 16:25:10.231957+00
-21	alice	16386	owed	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	765	2026-11-21 16:25:10.237096+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.238598+00	\N	2026-11-21 16:25:10.66294+00	317ef887-26a9-4c14-8781-2016e8cd4773	2026-11-21 16:25:10.237271+00
-22	alice	16386	doing	{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	766	2026-11-21 16:25:10.239281+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.247384+00	\N	2026-11-21 16:25:10.662943+00	7def8c42-b5f1-4035-aea3-be203223c03d	2026-11-21 16:25:10.239419+00
-23	alice	16386	undoing	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	767	2026-11-21 16:25:10.254135+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.260354+00	\N	2026-11-21 16:25:10.662948+00	c0749f20-c1b6-4e38-9555-26f4421f6a04	2026-11-21 16:25:10.254364+00
-24	alice	16386	child	{"node_type":"THEN","left_node":{"node_type":"CALL_CHILD","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}},"query":"{\\"options\\":{\\"vars\\":{\\"of\\":\\"{sys_instance_id}\\"}}}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	768	2026-11-21 16:25:10.267682+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.270357+00	\N	2026-11-21 16:25:10.662951+00	90aa5927-a524-4e5b-95c1-7a843beae74d	2026-11-21 16:25:10.267883+00
-25	alice	16386	await	{"node_type":"THEN","left_node":{"node_type":"AWAIT_INSTANCE","query":"{\\"instance_id\\":\\"then\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	769	2026-11-21 16:25:10.28772+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.289102+00	\N	2026-11-21 16:25:10.662953+00	3c8052ee-0be7-49e3-be08-89aa295d42aa	2026-11-21 16:25:10.287919+00
-26	alice	16386	failing	{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}}	\N	\N	\N	\N	770	2026-11-21 16:25:10.290949+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:25:10.291904+00	\N	2026-11-21 16:25:10.662956+00	c05e9637-c996-4bc3-957a-8bd10014ff49	2026-11-21 16:25:10.291077+00
-27	alice	16386	~24/2	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}}	\N	\N	{"of": "child"}	\N	795	2026-11-21 16:25:10.272199+00	engine	24	2	child	90aa5927-a524-4e5b-95c1-7a843beae74d	pending	\N	\N	\N	\N	\N	\N	\N	2b9f993d-922c-4b7c-a267-bd27c93ea35b	2026-11-21 16:25:12.386897+00
-28	alice	16386	unfolded	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	798	2026-11-21 16:25:12.828656+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	85e86a3a-4ba9-4093-ba42-8ec9cc1ec52d	2026-11-21 16:25:12.828858+00
-29	alice	16386	cancelled	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	799	2026-11-21 16:25:12.840895+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	a324faca-70c0-4c3f-99b4-2e71c01ba6ce	2026-11-21 16:25:12.841077+00
+2	alice	16386	then	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	744	2026-11-21 16:37:53.284893+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.323796+00	\N	2026-11-21 16:37:54.05862+00	5ec938ae-4c8c-4703-9cda-ea733816a02f	2026-11-21 16:37:53.285366+00
+3	alice	16386	statement	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	745	2026-11-21 16:37:53.329173+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.331205+00	\N	2026-11-21 16:37:54.058679+00	dd0f653b-8427-41b5-bbcb-5c177d38ecba	2026-11-21 16:37:53.329639+00
+4	alice	16386	sleep	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SLEEP","query":"5"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	746	2026-11-21 16:37:53.34452+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.34715+00	\N	2026-11-21 16:37:54.058687+00	fd7edc1d-a646-4beb-b7c7-109b670a632e	2026-11-21 16:37:53.345017+00
+5	alice	16386	schedule	{"node_type":"THEN","left_node":{"node_type":"WAIT_SCHEDULE","query":"{\\"cron_expr\\":\\"* * * * *\\",\\"timezone\\":\\"UTC\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tick'"}}	\N	\N	\N	\N	747	2026-11-21 16:37:53.376708+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.398425+00	\N	2026-11-21 16:37:54.058693+00	b6670697-e6e2-43d3-9f66-555aff6b5a5e	2026-11-21 16:37:53.377151+00
+6	alice	16386	buffered	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	748	2026-11-21 16:37:53.405374+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.415208+00	\N	2026-11-21 16:37:54.058698+00	74363e1e-d9f4-4e42-b371-d6cc144a671d	2026-11-21 16:37:53.405763+00
+7	alice	16386	stuffed	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}","result_name":"sent"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	749	2026-11-21 16:37:53.417024+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.419224+00	\N	2026-11-21 16:37:54.058703+00	1da3a248-e4b6-446b-b54c-1664b4fb9d8e	2026-11-21 16:37:53.417342+00
+8	alice	16386	named	{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"select repeat('x', 2000) as long, 1 as n","result_name":"big"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / $big.n, length($big.long)"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	750	2026-11-21 16:37:53.426201+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.436503+00	\N	2026-11-21 16:37:54.058708+00	a99b5484-42fd-42ac-b86c-f74fe27ee5d0	2026-11-21 16:37:53.426557+00
+9	alice	16386	if	{"node_type":"IF","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SQL","query":"select true"}}	\N	\N	\N	\N	751	2026-11-21 16:37:53.444111+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.455793+00	\N	2026-11-21 16:37:54.058724+00	ae43453f-fd3f-4328-8686-9179ccdf317a	2026-11-21 16:37:53.444538+00
+10	alice	16386	condition	{"node_type":"IF","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'yes'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'no'"},"condition_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}}	\N	\N	\N	\N	752	2026-11-21 16:37:53.461059+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.465078+00	\N	2026-11-21 16:37:54.05873+00	caffa1c7-1137-498d-aba6-1e4735a935df	2026-11-21 16:37:53.461464+00
+11	alice	16386	join	{"node_type":"THEN","left_node":{"node_type":"JOIN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'left'"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'right'"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	753	2026-11-21 16:37:53.476897+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.479071+00	\N	2026-11-21 16:37:54.058734+00	2cdabf9d-c4f3-4902-93f1-704203906971	2026-11-21 16:37:53.477463+00
+12	alice	16386	race	{"node_type":"THEN","left_node":{"node_type":"RACE","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SLEEP","query":"86400"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	754	2026-11-21 16:37:53.490197+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.497208+00	\N	2026-11-21 16:37:54.058739+00	e2936b81-90bd-4c92-8bb0-b5ab385b0694	2026-11-21 16:37:53.490454+00
+13	alice	16386	map	{"node_type":"MAP","left_node":{"node_type":"SQL","query":"select g from generate_series(1, 3) as g"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'row'"}},"query":"{\\"max_parallel\\":2}"}	\N	\N	\N	\N	756	2026-11-21 16:37:53.505146+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.507819+00	\N	2026-11-21 16:37:54.058744+00	23a83730-296e-44c6-a5fa-04388585ae4a	2026-11-21 16:37:53.505424+00
+14	alice	16386	loop	{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'body'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'body'"}}	\N	\N	\N	\N	757	2026-11-21 16:37:53.522534+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.529918+00	\N	2026-11-21 16:37:54.058748+00	6cda7130-daae-4028-ae8a-bc3cbabe2598	2026-11-21 16:37:53.522792+00
+15	alice	16386	pause	{"node_type":"LOOP","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'again'"},"condition_node":{"node_type":"SQL","query":"select count(*) < 2 from public.ledger where word = 'again'"},"query":"{\\"every\\":5}"}	\N	\N	\N	\N	758	2026-11-21 16:37:53.542285+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.548798+00	\N	2026-11-21 16:37:54.058753+00	b15479a3-b903-403d-b47c-8046e12e5556	2026-11-21 16:37:53.542607+00
+16	alice	16386	break	{"node_type":"THEN","left_node":{"node_type":"LOOP","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"BREAK","query":"{\\"break_value\\":1}"}}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	759	2026-11-21 16:37:53.56279+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.565572+00	\N	2026-11-21 16:37:54.05877+00	7ff6ddb2-d79d-4dbf-9a2f-a761051be2f0	2026-11-21 16:37:53.563062+00
+17	alice	16386	retry	{"node_type":"RETRY","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'tried'"},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1 / (count(*) - 1) from public.ledger where word = 'tried'"}},"query":"{\\"max_attempts\\":3,\\"initial\\":1,\\"backoff\\":2,\\"max_interval\\":300}"}	\N	\N	\N	\N	760	2026-11-21 16:37:53.574417+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.58676+00	\N	2026-11-21 16:37:54.058776+00	deca97d7-5c7d-466a-abd4-2763c40621e5	2026-11-21 16:37:53.574685+00
+18	alice	16386	timeout	{"node_type":"TIMEOUT","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'in_time'"}},"query":"{\\"seconds\\":86400}"}	\N	\N	\N	\N	761	2026-11-21 16:37:53.597798+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.60822+00	\N	2026-11-21 16:37:54.058781+00	6b026603-3cbe-4818-bbbc-4274fff83367	2026-11-21 16:37:53.598092+00
+19	alice	16386	catch	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	762	2026-11-21 16:37:53.611091+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.617344+00	\N	2026-11-21 16:37:54.058787+00	6998a473-1f8d-4e96-af3e-69cf2faa3ce5	2026-11-21 16:37:53.611339+00
+20	alice	16386	handler	{"node_type":"CATCH","left_node":{"node_type":"SQL","query":"select 1/0"},"right_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}}	\N	\N	\N	\N	763	2026-11-21 16:37:53.619941+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.621698+00	\N	2026-11-21 16:37:54.058792+00	a20b7ef0-3133-43d7-afa4-a1762832ce5d	2026-11-21 16:37:53.620204+00
+21	alice	16386	owed	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	764	2026-11-21 16:37:53.636208+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.638238+00	\N	2026-11-21 16:37:54.058796+00	373b1239-d1b8-49b9-bec9-22f34c588114	2026-11-21 16:37:53.6365+00
+22	alice	16386	doing	{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'refund'"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	765	2026-11-21 16:37:53.650193+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.65787+00	\N	2026-11-21 16:37:54.0588+00	615d19f6-d780-4e09-ac34-cf099ea9dd1c	2026-11-21 16:37:53.650495+00
+23	alice	16386	undoing	{"node_type":"CATCH","left_node":{"node_type":"THEN","left_node":{"node_type":"UNDO","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'pay'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'slow' from pg_advisory_xact_lock_shared(7)"}},"right_node":{"node_type":"SQL","query":"select 1/0"}},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'handled'"}}	\N	\N	\N	\N	767	2026-11-21 16:37:53.66402+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.674294+00	\N	2026-11-21 16:37:54.058809+00	4f45d6e6-2d1f-4962-802d-99bedf5c4d88	2026-11-21 16:37:53.664325+00
+1	alice	16386	finished	select 'so it was' as it	\N	\N	\N	\N	743	2026-11-21 16:37:53.218038+00	alice	\N	\N	\N	\N	completed	\N	\N	{"rows":[{"it":"so it was"}],"row_count":1}	\N	2026-11-21 16:37:53.265016+00	2026-11-21 16:37:53.803606+00	2026-11-21 16:37:54.465298+00	2adddd60-7921-4487-a00a-66e226240d73	2026-11-21 16:37:53.226742+00
+24	alice	16386	child	{"node_type":"THEN","left_node":{"node_type":"CALL_CHILD","left_node":{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}},"query":"{\\"options\\":{\\"vars\\":{\\"of\\":\\"{sys_instance_id}\\"}}}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	768	2026-11-21 16:37:53.687046+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.697816+00	\N	2026-11-21 16:37:54.465402+00	ef671061-fa5f-49cf-bb5f-3d6e01f18bbd	2026-11-21 16:37:53.687362+00
+25	alice	16386	await	{"node_type":"THEN","left_node":{"node_type":"AWAIT_INSTANCE","query":"{\\"instance_id\\":\\"then\\"}"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'after'"}}	\N	\N	\N	\N	769	2026-11-21 16:37:53.713939+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.71601+00	\N	2026-11-21 16:37:54.465411+00	5234e297-85cb-4aef-b608-e835af1fdc7f	2026-11-21 16:37:53.714198+00
+26	alice	16386	failing	{"node_type":"THEN","left_node":{"node_type":"SIGNAL","query":"{\\"signal_name\\":\\"gate\\"}"},"right_node":{"node_type":"SQL","query":"select 1/0"}}	\N	\N	\N	\N	770	2026-11-21 16:37:53.728537+00	alice	\N	\N	\N	\N	running	\N	\N	\N	\N	2026-11-21 16:37:53.730354+00	\N	2026-11-21 16:37:54.465416+00	c2b9bccf-7c66-4fbf-9fc9-2ff9b097af95	2026-11-21 16:37:53.728775+00
+27	alice	16386	~24/2	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{of}', 'slow' from pg_advisory_xact_lock_shared(7)"},"right_node":{"node_type":"SQL","query":"select 1"}}	\N	\N	{"of": "child"}	\N	794	2026-11-21 16:37:53.705216+00	engine	24	2	child	ef671061-fa5f-49cf-bb5f-3d6e01f18bbd	pending	\N	\N	\N	\N	\N	\N	\N	6457cece-3db8-4e96-9602-efc034eb444f	2026-11-21 16:37:56.728873+00
+28	alice	16386	unfolded	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	796	2026-11-21 16:37:56.987912+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	62a6d96f-e67f-4808-ae47-a4405534eb12	2026-11-21 16:37:56.988283+00
+29	alice	16386	cancelled	{"node_type":"THEN","left_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'one'"},"right_node":{"node_type":"SQL","query":"insert into public.ledger select '{sys_instance_id}', 'two'"}}	\N	\N	\N	\N	797	2026-11-21 16:37:57.013383+00	alice	\N	\N	\N	\N	pending	\N	\N	\N	\N	\N	\N	\N	bad1c754-8f15-4841-a73b-e79c3deb4ded	2026-11-21 16:37:57.019892+00
 \.
 
 
@@ -8668,31 +8741,31 @@ COPY df.instances (key, submitted_by, submitter, id, graph, label, input, vars, 
 --
 
 COPY df.progress (submitted_by, instance_key, nodes, updated_at) FROM stdin;
-alice	5	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"sleeping","due_us":1795278360000000}]	2026-11-21 16:25:10.457483+00
-alice	6	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 16:25:10.457483+00
-alice	7	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 16:25:10.457483+00
-alice	10	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.457483+00
-alice	12	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795364710178183},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
-alice	16	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","iteration":1},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
-alice	18	[{"node":1,"step":"1","state":"running","due_us":1795364710222513},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
-alice	19	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
-alice	20	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","attempt":1}]	2026-11-21 16:25:10.80058+00
-alice	22	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
-alice	24	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","child":"~24/2"}]	2026-11-21 16:25:10.80058+00
-alice	25	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","instance":"then"}]	2026-11-21 16:25:10.80058+00
-alice	26	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
-alice	2	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:25:10.80058+00
-alice	3	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"running","attempt":1}]	2026-11-21 16:25:10.80058+00
-alice	4	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795278315476758}]	2026-11-21 16:25:10.80058+00
-alice	8	[{"node":1,"step":"1","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
-alice	11	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
-alice	15	[{"node":1,"step":"1","state":"sleeping","iteration":1,"due_us":1795278315201592}]	2026-11-21 16:25:11.384191+00
-alice	9	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
-alice	13	[{"node":1,"step":"1","state":"running","items":3,"begun":2},{"node":3,"step":"3.2","state":"running"},{"node":4,"step":"4.2","state":"waiting","signal":"gate"},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
-alice	17	[{"node":1,"step":"1","state":"running","attempt":1},{"node":2,"step":"2.1","state":"running"},{"node":5,"step":"5.1","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
-alice	14	[{"node":1,"step":"1","state":"running","iteration":1},{"node":2,"step":"2.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
-alice	21	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":7,"step":"7","state":"waiting","signal":"gate"}]	2026-11-21 16:25:11.384191+00
-alice	23	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":6,"step":"6","state":"running","attempt":1}]	2026-11-21 16:25:11.384191+00
+alice	5	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"sleeping","due_us":1795279080000000}]	2026-11-21 16:37:53.689282+00
+alice	6	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 16:37:53.689282+00
+alice	7	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running","attempt":1}]	2026-11-21 16:37:53.689282+00
+alice	10	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:37:54.074386+00
+alice	12	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795365473497208},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:37:54.074386+00
+alice	16	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running","iteration":1},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:37:54.074386+00
+alice	18	[{"node":1,"step":"1","state":"running","due_us":1795365473608220},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:37:54.584113+00
+alice	19	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:37:54.584113+00
+alice	21	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":7,"step":"7","state":"waiting","signal":"gate"}]	2026-11-21 16:37:54.584113+00
+alice	22	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:37:54.584113+00
+alice	23	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":6,"step":"6","state":"running","attempt":1}]	2026-11-21 16:37:54.584113+00
+alice	24	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","child":"~24/2"}]	2026-11-21 16:37:54.584113+00
+alice	25	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","instance":"then"}]	2026-11-21 16:37:54.584113+00
+alice	26	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"waiting","signal":"gate"}]	2026-11-21 16:37:54.584113+00
+alice	2	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:37:54.584113+00
+alice	3	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"running","attempt":1}]	2026-11-21 16:37:54.584113+00
+alice	4	[{"node":1,"step":"1","state":"running"},{"node":4,"step":"4","state":"sleeping","due_us":1795279078833297}]	2026-11-21 16:37:54.584113+00
+alice	8	[{"node":1,"step":"1","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 16:37:54.584113+00
+alice	11	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":4,"step":"4","state":"running"},{"node":5,"step":"5","state":"waiting","signal":"gate"}]	2026-11-21 16:37:54.584113+00
+alice	9	[{"node":1,"step":"1","state":"running"},{"node":2,"step":"2","state":"running"},{"node":3,"step":"3","state":"waiting","signal":"gate"}]	2026-11-21 16:37:54.584113+00
+alice	13	[{"node":1,"step":"1","state":"running","items":3,"begun":2},{"node":3,"step":"3.2","state":"running"},{"node":4,"step":"4.2","state":"waiting","signal":"gate"},{"node":3,"step":"3.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:37:54.584113+00
+alice	14	[{"node":1,"step":"1","state":"running","iteration":1},{"node":2,"step":"2.1","state":"running"},{"node":4,"step":"4.1","state":"waiting","signal":"gate"}]	2026-11-21 16:37:54.584113+00
+alice	15	[{"node":1,"step":"1","state":"sleeping","iteration":1,"due_us":1795279078548798}]	2026-11-21 16:37:54.584113+00
+alice	17	[{"node":1,"step":"1","state":"running","attempt":1},{"node":2,"step":"2.1","state":"running"},{"node":5,"step":"5.1","state":"waiting","signal":"gate"}]	2026-11-21 16:37:54.584113+00
+alice	20	[{"node":1,"step":"1","state":"running"},{"node":3,"step":"3","state":"running"},{"node":4,"step":"4","state":"waiting","signal":"gate"}]	2026-11-21 16:37:56.895693+00
 \.
 
 
@@ -8709,8 +8782,8 @@ COPY df.releases (owner, instance_id, instance_key, reason, sent_by, folded, eve
 --
 
 COPY df.signals (owner, instance_id, instance_key, name, data, sent_by, folded, taken_by, event_id, recorded_at) FROM stdin;
-16386	buffered	6	gate	{}	16386	t	\N	a712d857-d026-4697-ae27-f71401bebf22	2026-11-21 16:25:10.304891+00
-16386	stuffed	7	gate	{"long": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}	16386	t	\N	6c93d4d7-70a6-4afa-bd6c-f441874fb90d	2026-11-21 16:25:10.308155+00
+16386	buffered	6	gate	{}	16386	t	\N	a06d68be-5a8c-4863-bf21-eb35600b9476	2026-11-21 16:37:53.737012+00
+16386	stuffed	7	gate	{"long": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}	16386	t	\N	8b657a18-2df6-4b66-a032-c80a46dc6c0e	2026-11-21 16:37:53.744766+00
 \.
 
 
@@ -8719,31 +8792,31 @@ COPY df.signals (owner, instance_id, instance_key, name, data, sent_by, folded, 
 --
 
 COPY df.states (instance_key, version, state, wake_at) FROM stdin;
-5	1	{"scopes":[[0,{}]],"state":[1,1795278310065277,1795278310065277,{"f":["then",1,[],0,{"f":["schedule",2,[],{"n":1},1795278360000000,"* * * * *","UTC","93ac816b-1f59-497c-a001-fa64d47201c5"]}]},null,[],[],[],[],null,[],[],[],[]]}	2026-11-21 16:26:00+00
-10	1	{"scopes":[[0,{}]],"state":[1,1795278310163600,1795278310163600,{"f":["if",1,[],true,4,{"f":["signal",4,[],{"n":1},"gate",null,"14a6e293-ec96-4a2e-838e-371ca2670dc8"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-12	1	{"scopes":[[0,{}]],"state":[1,1795278310178183,1795278310178183,{"f":["then",1,[],0,{"f":["race",2,[],[{"f":["signal",3,[],{"n":1},"gate",null,"4500542b-912c-4350-a36a-300895083220"]},{"f":["sleep",4,[],{"n":1},1795278310178183,1795364710178183,"4500542b-912c-4350-a36a-300895083220"]}],[3,4]]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 16:25:10.178183+00
-6	1	{"scopes":[[0,{}]],"state":[2,1795278310306117,1795278310074733,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"226ed03d-51f0-4946-a7f7-bced6b2ad5d5",1,null]}]},null,[["a712d857-d026-4697-ae27-f71401bebf22",1795278310306117,"gate","{}"]],[],[],[],null,[],[],[],[]]}	\N
-7	1	{"scopes":[[0,{}]],"state":[2,1795278310308654,1795278310092418,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"8e3358a2-9842-472d-a975-6280dc301175",1,null]}]},null,[["6c93d4d7-70a6-4afa-bd6c-f441874fb90d",1795278310308654,"gate",null]],[],[],[],null,[],[],[],[]]}	\N
-2	1	{"scopes":[[0,{}]],"state":[2,1795278310457013,1795278309999330,{"f":["then",1,[],1,{"f":["signal",4,[],{"n":1},"gate",null,"8eab8d2a-5157-4d72-818f-354a7aef0040"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-3	1	{"scopes":[[0,{}]],"state":[2,1795278310464594,1795278310022665,{"f":["then",1,[],1,{"f":["sql",4,[],{"n":1},"4b28ef46-6cf2-47af-bbdf-2ffb59f3b97d",1,null]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-4	1	{"scopes":[[0,{}]],"state":[2,1795278310476758,1795278310035343,{"f":["then",1,[],1,{"f":["sleep",4,[],{"n":1},1795278310476758,1795278315476758,"15946b15-6d99-489e-aef5-16dc5d594fd5"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-8	1	{"scopes":[[0,{"big":{"r":"4"}}]],"state":[2,1795278310797033,1795278310095568,{"f":["then",1,[],1,{"f":["signal",5,[],{"n":1},"gate",null,"57dd49f1-b164-4ea0-ace7-1cf364070d1b"]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-11	1	{"scopes":[[0,{}],[1,{}],[1,{}]],"state":[2,1795278310807772,1795278310173996,{"f":["then",1,[],0,{"f":["join",2,[],{"n":1},[{"d":[{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":2}]},{"f":["then",4,[],0,{"f":["signal",5,[],{"n":3},"gate",null,"b69b1a0c-e590-479c-80fb-ce4d7302cdf8"]}]}],[3,4],1]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-9	1	{"scopes":[[0,{}]],"state":[2,1795278310811869,1795278310143058,{"f":["if",1,[],false,2,{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"3b865739-bc12-45a8-97e1-437b5fada887"]}]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-13	1	{"scopes":[[0,{}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":1}],\\"row_count\\":1}"}}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":2}],\\"row_count\\":1}"}}]],"state":[2,1795278310819255,1795278310192739,{"f":["map",1,[],{"n":1},null,{"v":"{\\"rows\\":[{\\"g\\":1},{\\"g\\":2},{\\"g\\":3}],\\"row_count\\":3}"},[{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":2},"gate",null,"321bf9d5-5f80-4292-942e-9f745f0c048b"]}]},{"f":["then",3,[2],0,{"f":["signal",4,[2],{"n":3},"gate",null,"321bf9d5-5f80-4292-942e-9f745f0c048b"]}]},null],2,2,false]},null,[],[["4.1",4,[1],"gate"],["4.2",4,[2],"gate"]],[],[],null,[],[],[],[]]}	infinity
-14	1	{"scopes":[[0,{}]],"state":[2,1795278310830126,1795278310195972,{"f":["loop",1,[],1,1795278310195972,1,true,"body",{"f":["then",2,[1],1,{"f":["signal",4,[1],{"n":1},"gate",null,"c38fd4c3-798e-4ee9-af0b-8d4889b94568"]}]},{"v":"null"},{"n":1},0,""]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
-16	1	{"scopes":[[0,{}]],"state":[1,1795278310210006,1795278310210006,{"f":["then",1,[],0,{"f":["loop",2,[],1,1795278310210006,1,true,"body",{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":1},"gate",null,"7b2b33bc-a807-4fc1-8dcf-1252f1b72092"]}]},{"v":"null"},{"n":1},0,""]}]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
-18	1	{"scopes":[[0,{}]],"state":[1,1795278310222513,1795278310222513,{"f":["timeout",1,[],{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"ec2177ca-b1ae-463e-ad3f-1454d661eeba"]}]},1795364710222513,"ec2177ca-b1ae-463e-ad3f-1454d661eeba"]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 16:25:10.222513+00
-19	1	{"scopes":[[0,{}]],"state":[1,1795278310227746,1795278310227746,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"29919b29-0941-4a0a-8574-10ac5d0d7775"]}]},null,null]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-22	1	{"scopes":[[0,{}]],"state":[1,1795278310247384,1795278310247384,{"f":["then",1,[],0,{"f":["undo",2,[],{"f":["then",3,[],0,{"f":["signal",4,[],{"n":1},"gate",null,"7def8c42-b5f1-4035-aea3-be203223c03d"]}]}]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-24	1	{"scopes":[[0,{}]],"state":[1,1795278310270357,1795278310270357,{"f":["then",1,[],0,{"f":["child",2,[],{"n":1},null,false,false,"90aa5927-a524-4e5b-95c1-7a843beae74d"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-25	1	{"scopes":[[0,{}]],"state":[1,1795278310289102,1795278310289102,{"f":["then",1,[],0,{"f":["await",2,[],{"n":1},"then",null,"3c8052ee-0be7-49e3-be08-89aa295d42aa"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
-26	1	{"scopes":[[0,{}]],"state":[1,1795278310291904,1795278310291904,{"f":["then",1,[],0,{"f":["signal",2,[],{"n":1},"gate",null,"c05e9637-c996-4bc3-957a-8bd10014ff49"]}]},null,[],[["2",2,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
-15	1	{"scopes":[[0,{}]],"state":[3,1795278310823491,1795278310201592,{"f":["loop",1,[],1,1795278310201592,1,false,"pausing",null,{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":1},1795278315201592,"965f91b5-172f-454c-b6af-14d7f540c1ad"]},null,[],[],[],[],null,[],[],[],[]]}	\N
-17	1	{"scopes":[[0,{}]],"state":[2,1795278310824438,1795278310218240,{"f":["retry",1,[],{"n":1},1,"trying",{"f":["then",2,[1],1,{"f":["signal",5,[1],{"n":1},"gate",null,"c7353771-c6c4-47ab-994e-3437bfdc2d68"]}]},null,0,""]},null,[],[["5.1",5,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
-21	1	{"scopes":[[0,{}]],"state":[2,1795278310832752,1795278310238598,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],1,{"f":["signal",7,[],{"n":1},"gate",null,"8a43143d-46f7-48a2-93ba-8c137df17e48"]}]},null,null]},null,[],[["7",7,[],"gate"]],[],[],null,[[4,[],{"n":1}]],[],[],[]]}	infinity
-23	1	{"scopes":[[0,{}]],"state":[2,1795278310836859,1795278310260354,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],1,{"f":["sql",6,[],{"n":1},"7314bc78-1d82-4950-aac8-496532e635fa",1,null]}]},null,null]},null,[],[],[],[],null,[[3,[],{"n":1}]],[],[],[]]}	\N
-20	1	{"scopes":[[0,{}],[1,{"error":{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}}]],"state":[2,1795278312565975,1795278310233349,{"f":["catch",1,[],{"n":1},"handling",{"f":["then",3,[],0,{"f":["signal",4,[],{"n":2},"gate",null,"68e70c11-72e0-40f7-ac89-78c821d2a9b0"]}]},{"x":["division by zero","22012",2,"2",1,{}]},{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+5	1	{"scopes":[[0,{}]],"state":[1,1795279073398425,1795279073398425,{"f":["then",1,[],0,{"f":["schedule",2,[],{"n":1},1795279080000000,"* * * * *","UTC","b6670697-e6e2-43d3-9f66-555aff6b5a5e"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+10	1	{"scopes":[[0,{}]],"state":[1,1795279073465078,1795279073465078,{"f":["if",1,[],true,4,{"f":["signal",4,[],{"n":1},"gate",null,"caffa1c7-1137-498d-aba6-1e4735a935df"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+12	1	{"scopes":[[0,{}]],"state":[1,1795279073497208,1795279073497208,{"f":["then",1,[],0,{"f":["race",2,[],[{"f":["signal",3,[],{"n":1},"gate",null,"e2936b81-90bd-4c92-8bb0-b5ab385b0694"]},{"f":["sleep",4,[],{"n":1},1795279073497208,1795365473497208,"e2936b81-90bd-4c92-8bb0-b5ab385b0694"]}],[3,4]]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 16:37:53.497208+00
+6	1	{"scopes":[[0,{}]],"state":[2,1795279073738796,1795279073415208,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"74363e1e-d9f4-4e42-b371-d6cc144a671d",1,null]}]},null,[["a06d68be-5a8c-4863-bf21-eb35600b9476",1795279073738796,"gate","{}"]],[],[],[],null,[],[],[],[]]}	\N
+7	1	{"scopes":[[0,{}]],"state":[2,1795279073745610,1795279073419224,{"f":["then",1,[],0,{"f":["sql",3,[],{"n":1},"1da3a248-e4b6-446b-b54c-1664b4fb9d8e",1,null]}]},null,[["8b657a18-2df6-4b66-a032-c80a46dc6c0e",1795279073745610,"gate",null]],[],[],[],null,[],[],[],[]]}	\N
+2	1	{"scopes":[[0,{}]],"state":[2,1795279073819708,1795279073323796,{"f":["then",1,[],1,{"f":["signal",4,[],{"n":1},"gate",null,"4cac6f87-d94f-4e0d-9c4e-79b4c726418e"]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+3	1	{"scopes":[[0,{}]],"state":[2,1795279073826139,1795279073331205,{"f":["then",1,[],1,{"f":["sql",4,[],{"n":1},"fa39e880-0b22-4385-b3b2-de8c3c30da70",1,null]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+4	1	{"scopes":[[0,{}]],"state":[2,1795279073833297,1795279073347150,{"f":["then",1,[],1,{"f":["sleep",4,[],{"n":1},1795279073833297,1795279078833297,"34e221c2-4ca3-49d4-8d79-d802d3cfb9ec"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+8	1	{"scopes":[[0,{"big":{"r":"4"}}]],"state":[2,1795279074255207,1795279073436503,{"f":["then",1,[],1,{"f":["signal",5,[],{"n":1},"gate",null,"26be410e-dbfd-40fa-895d-c83e525b4fa1"]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+11	1	{"scopes":[[0,{}],[1,{}],[1,{}]],"state":[2,1795279074267012,1795279073479071,{"f":["then",1,[],0,{"f":["join",2,[],{"n":1},[{"d":[{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":2}]},{"f":["then",4,[],0,{"f":["signal",5,[],{"n":3},"gate",null,"2cdabf9d-c4f3-4902-93f1-704203906971"]}]}],[3,4],1]}]},null,[],[["5",5,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+9	1	{"scopes":[[0,{}]],"state":[2,1795279074269881,1795279073455793,{"f":["if",1,[],false,2,{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"3f3a8dc8-95b6-4932-baae-64f7ce85f03d"]}]}]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+13	1	{"scopes":[[0,{}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":1}],\\"row_count\\":1}"}}],[1,{"item":{"v":"{\\"rows\\":[{\\"g\\":2}],\\"row_count\\":1}"}}]],"state":[2,1795279074282639,1795279073507819,{"f":["map",1,[],{"n":1},null,{"v":"{\\"rows\\":[{\\"g\\":1},{\\"g\\":2},{\\"g\\":3}],\\"row_count\\":3}"},[{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":2},"gate",null,"1a8fd518-8dcc-4906-bbcc-0a2c01883e76"]}]},{"f":["then",3,[2],0,{"f":["signal",4,[2],{"n":3},"gate",null,"1a8fd518-8dcc-4906-bbcc-0a2c01883e76"]}]},null],2,2,false]},null,[],[["4.1",4,[1],"gate"],["4.2",4,[2],"gate"]],[],[],null,[],[],[],[]]}	infinity
+14	1	{"scopes":[[0,{}]],"state":[2,1795279074285931,1795279073529918,{"f":["loop",1,[],1,1795279073529918,1,true,"body",{"f":["then",2,[1],1,{"f":["signal",4,[1],{"n":1},"gate",null,"d121119c-ea9c-457e-9671-c59efa81bf99"]}]},{"v":"null"},{"n":1},0,""]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
+16	1	{"scopes":[[0,{}]],"state":[1,1795279073565572,1795279073565572,{"f":["then",1,[],0,{"f":["loop",2,[],1,1795279073565572,1,true,"body",{"f":["then",3,[1],0,{"f":["signal",4,[1],{"n":1},"gate",null,"7ff6ddb2-d79d-4dbf-9a2f-a761051be2f0"]}]},{"v":"null"},{"n":1},0,""]}]},null,[],[["4.1",4,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
+18	1	{"scopes":[[0,{}]],"state":[1,1795279073608220,1795279073608220,{"f":["timeout",1,[],{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"6b026603-3cbe-4818-bbbc-4274fff83367"]}]},1795365473608220,"6b026603-3cbe-4818-bbbc-4274fff83367"]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	2026-11-22 16:37:53.60822+00
+19	1	{"scopes":[[0,{}]],"state":[1,1795279073617344,1795279073617344,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],0,{"f":["signal",3,[],{"n":1},"gate",null,"6998a473-1f8d-4e96-af3e-69cf2faa3ce5"]}]},null,null]},null,[],[["3",3,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+22	1	{"scopes":[[0,{}]],"state":[1,1795279073657870,1795279073657870,{"f":["then",1,[],0,{"f":["undo",2,[],{"f":["then",3,[],0,{"f":["signal",4,[],{"n":1},"gate",null,"615d19f6-d780-4e09-ac34-cf099ea9dd1c"]}]}]}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+24	1	{"scopes":[[0,{}]],"state":[1,1795279073697816,1795279073697816,{"f":["then",1,[],0,{"f":["child",2,[],{"n":1},null,false,false,"ef671061-fa5f-49cf-bb5f-3d6e01f18bbd"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+25	1	{"scopes":[[0,{}]],"state":[1,1795279073716010,1795279073716010,{"f":["then",1,[],0,{"f":["await",2,[],{"n":1},"then",null,"5234e297-85cb-4aef-b608-e835af1fdc7f"]}]},null,[],[],[],[],null,[],[],[],[]]}	\N
+26	1	{"scopes":[[0,{}]],"state":[1,1795279073730354,1795279073730354,{"f":["then",1,[],0,{"f":["signal",2,[],{"n":1},"gate",null,"c2b9bccf-7c66-4fbf-9fc9-2ff9b097af95"]}]},null,[],[["2",2,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
+15	1	{"scopes":[[0,{}]],"state":[3,1795279074326937,1795279073548798,{"f":["loop",1,[],1,1795279073548798,1,false,"pausing",null,{"v":"{\\"rows\\":[],\\"row_count\\":0,\\"affected\\":1}"},{"n":1},1795279078548798,"40bc6424-6140-453b-b981-8d15bd5ddeef"]},null,[],[],[],[],null,[],[],[],[]]}	\N
+23	1	{"scopes":[[0,{}]],"state":[2,1795279074304277,1795279073674294,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],1,{"f":["sql",6,[],{"n":1},"fcf5b278-3786-410e-adbf-9867d69c1b4b",1,null]}]},null,null]},null,[],[],[],[],null,[[3,[],{"n":1}]],[],[],[]]}	\N
+21	1	{"scopes":[[0,{}]],"state":[2,1795279074312888,1795279073638238,{"f":["catch",1,[],{"n":1},"trying",{"f":["then",2,[],1,{"f":["signal",7,[],{"n":1},"gate",null,"8841538d-b830-4ff3-9c5f-f28a2e774733"]}]},null,null]},null,[],[["7",7,[],"gate"]],[],[],null,[[4,[],{"n":1}]],[],[],[]]}	infinity
+17	1	{"scopes":[[0,{}]],"state":[2,1795279074314600,1795279073586760,{"f":["retry",1,[],{"n":1},1,"trying",{"f":["then",2,[1],1,{"f":["signal",5,[1],{"n":1},"gate",null,"14e43bca-6d87-4667-9745-d9ba5ee43a43"]}]},null,0,""]},null,[],[["5.1",5,[1],"gate"]],[],[],null,[],[],[],[]]}	infinity
+20	1	{"scopes":[[0,{}],[1,{"error":{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}}]],"state":[2,1795279076458089,1795279073621698,{"f":["catch",1,[],{"n":1},"handling",{"f":["then",3,[],0,{"f":["signal",4,[],{"n":2},"gate",null,"7afd1e19-33e7-47fd-991c-eda9d0ee99f9"]}]},{"x":["division by zero","22012",2,"2",1,{}]},{"v":"{\\"message\\": \\"division by zero\\", \\"code\\": \\"22012\\", \\"node\\": 2, \\"step\\": \\"2\\", \\"attempt\\": 1}"}]},null,[],[["4",4,[],"gate"]],[],[],null,[],[],[],[]]}	infinity
 \.
 
 
@@ -8775,11 +8848,11 @@ join	left
 loop	body
 pause	again
 retry	tried
-owed	pay
 undoing	pay
+owed	pay
+statement	slow
 stuffed	slow
 buffered	slow
-statement	slow
 \.
 
 

@@ -1,32 +1,24 @@
-"""The command line from outside: exit codes, streams, and output for people and for programs."""
+"""The commands of whoever runs the engine: exit codes, streams, and output for people and for programs."""
 
 from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
-from engine.cli import _mark
+from engine.cli.doctor import mark
+from engine.cli.output import Out
 from engine.config import SETTINGS
 from engine.doctor import Severity
 from metrics.collect import walflow_version
+from tests.cli.commands import walflow
 from tests.servers import Cluster, Database
 
-
-def walflow(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "WALFLOW_"))}
-    return subprocess.run(
-        [sys.executable, "-m", "engine", *arguments],
-        env={**clean, "COLUMNS": "200", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+COMMANDS = (
+    *("list", "show", "explain", "history", "start", "signal", "cancel", "retry"),
+    *("top", "run", "migrate", "doctor", "dev"),
+)
 
 
 def test_the_version_is_printed() -> None:
@@ -34,7 +26,7 @@ def test_the_version_is_printed() -> None:
     assert (done.returncode, done.stdout) == (0, f"walflow {walflow_version()}\n")
 
 
-@pytest.mark.parametrize("command", ["run", "migrate", "doctor", "dev"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = walflow(command, "--help")
     assert done.returncode == 0
@@ -71,6 +63,15 @@ def test_settings_are_shown_with_their_sources_and_without_secrets() -> None:
     assert "hush" not in done.stdout
 
 
+def test_settings_are_shown_to_programs() -> None:
+    done = walflow("run", "--show-settings", "--json", WALFLOW_DSN="postgresql://engine:hush@db/app")
+    answer = json.loads(done.stdout)
+    assert answer["grace"] == {"value": "10s", "source": "default"}
+    assert answer["dsn"]["source"] == "WALFLOW_DSN"
+    assert "hush" not in done.stdout
+    assert walflow("run", "--json").returncode == 2
+
+
 def test_doctor_is_exit_0_on_a_fit_database(database: Database) -> None:
     done = walflow("doctor", WALFLOW_DSN=database.engine_dsn, WALFLOW_SLOT=database.slot)
     assert done.returncode == 0, done.stdout
@@ -101,17 +102,12 @@ def test_doctor_of_a_server_that_is_away_is_exit_3_and_names_it(database: Databa
     assert "✗ connection" in done.stdout
 
 
-def test_marks_are_coloured_on_a_terminal_only_and_never_with_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.TextIOWrapper):
-        def isatty(self) -> bool:
-            return True
+def test_marks_are_words_where_the_encoding_has_no_signs() -> None:
+    def out(encoding: str) -> Out:
+        return Out(file=io.TextIOWrapper(io.BytesIO(), encoding=encoding))
 
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    terminal = Terminal(io.BytesIO(), encoding="utf-8")
-    assert _mark(Severity.OK, terminal) == "\x1b[32m✓\x1b[0m"
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert _mark(Severity.OK, terminal) == "✓"
-    assert _mark(Severity.ERROR, io.TextIOWrapper(io.BytesIO(), encoding="ascii")) == "FAILED"
+    assert str(mark(Severity.OK, out("utf-8"))) == "✓"
+    assert str(mark(Severity.ERROR, out("ascii"))) == "FAILED"
 
 
 def test_migrate_installs_and_says_so_and_may_be_repeated(server18: Cluster) -> None:
