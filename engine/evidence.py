@@ -61,10 +61,10 @@ def in_order(subject: Subject, state: State, rows: Sequence[Row]) -> list[Row]:
         return _least_contradicted(_Trial(subject, state, by_time), by_rule, by_time)
     except MemoryError:
         raise
-    except (
-        Exception
-    ):  # a row that cannot be folded: whoever folds it in earnest meets it again, and sets the instance aside
-        return by_rule
+    except Exception:
+        return (
+            by_rule  # a row cannot be folded: whoever folds it in earnest meets it again, and sets the instance aside
+        )
 
 
 def _least_contradicted(trial: _Trial, by_rule: list[Row], by_time: list[Row]) -> list[Row]:
