@@ -145,6 +145,7 @@ class Book:
         self._settling: dict[int, None] = {}
         """Whose last state says that they are busy with asking, and what they asked for has come since."""
         self._ended: dict[int, None] = {}
+        self._leaving: set[int] = set()
         self._in_transaction = False
         self._asks = True
         self._skipping = False
@@ -566,8 +567,18 @@ class Book:
                 self.on_evicted(live)
                 self._send_to_sleep(live)
 
+    @contextmanager
+    def noting_who_leaves(self) -> Iterator[set[int]]:
+        """The keys of instances that go to sleep meanwhile."""
+        self._leaving = left = set[int]()
+        try:
+            yield left
+        finally:
+            self._leaving = set()
+
     def _send_to_sleep(self, live: Live) -> None:
         """Out of the memory; a checkpoint says that it sleeps."""
+        self._leaving.add(live.key)
         self.complete = False
         self.asleep += 1
         self._put_out(live)

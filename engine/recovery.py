@@ -333,11 +333,21 @@ def _base(book: Book, row: InstanceRow) -> tuple[Subject, State] | None:
     return subject, fold(subject, NEW, Started(row.event_id, 0))[0]
 
 
-async def _scan_chunk(store: Scanning, book: Book, instances: list[StoredInstance], lsn: Lsn) -> set[str]:
-    """Folds these instances and all that is found of them; returns the ids of the rows."""
+async def _scan_chunk(
+    store: Scanning,
+    book: Book,
+    instances: list[StoredInstance],
+    lsn: Lsn,
+    *,
+    is_other: Callable[[InstanceRow], bool] = lambda _row: False,
+) -> set[str]:
+    """Folds these instances and all that is found of them; returns the ids of the rows. `is_other`: asked at the last moment,
+    whether an instance is another one by now than the one that was read.
+    """
     histories = await _histories(store, instances)
     asides = await inboxes(store, [instance.row for instance in instances])
     known = {live.key: live for live in await lives(store, book, instances)}
+    instances = [instance for instance in instances if not is_other(instance.row)]
     with book.elsewhere() as at:
         for instance in instances:
             row = instance.row
@@ -367,7 +377,7 @@ async def _scan_chunk(store: Scanning, book: Book, instances: list[StoredInstanc
                     book.command(found.row)
     return {
         *(instance.row.event_id for instance in instances),
-        *(found.row.event_id for history in histories.values() for found in history.found),
+        *(found.row.event_id for instance in instances for found in histories[instance.row.key].found),
     }
 
 
@@ -429,10 +439,17 @@ async def fold_missed(store: Scanning, book: Book, seen: Seen) -> int:
 
     Such rows are there when the publication left them out for a while. Returns their number.
     """
-    keys = [key for key in seen.keys if not book.is_known(key)]
-    unknown = [found for found in await store.unfinished_among(keys) if found.state is None]
-    instances = [found for found in unknown if not book.is_known(found.row.key) and not book.is_waiting(found.row)]
-    scanned = await _scan_chunk(store, book, instances, book.lsn) if instances else set()
+    with (
+        book.noting_who_leaves() as left
+    ):  # what is read without a state may begin, get one and leave before it is folded
+
+        def is_other(row: InstanceRow) -> bool:
+            return row.key in left or book.is_known(row.key) or book.is_waiting(row)
+
+        keys = [key for key in seen.keys if not book.is_known(key)]
+        unknown = [found for found in await store.unfinished_among(keys) if found.state is None]
+        instances = [found for found in unknown if not is_other(found.row)]
+        scanned = await _scan_chunk(store, book, instances, book.lsn, is_other=is_other) if instances else set()
     missed = len(scanned)
     for kind in COMMANDS:
         for command in await store.commands_among(kind, seen.commands[kind]):
