@@ -12,7 +12,14 @@ from testcontainers.core.network import Network
 from engine.embedded import Version
 from tests.containers.engine import EngineContainer
 from tests.containers.server import OURS, ContainerServer, remove_orphans
-from tests.images.build import POSTGRES_IMAGE, fixed_postgres, postgres_image, why_no_docker
+from tests.images.build import (
+    POSTGRES_IMAGE,
+    ImageError,
+    fixed_postgres,
+    postgres_image,
+    python_image,
+    why_no_docker,
+)
 from tests.servers import Cluster, Database
 
 VERSIONS: tuple[Version, ...] = (18,) if fixed_postgres() else (15, 16, 18)
@@ -24,6 +31,12 @@ def docker_is_there() -> None:
     """Leave all of it out, loudly, where it is not."""
     if (why := why_no_docker()) is not None:
         pytest.skip(f"containers: {why}")
+    try:
+        for version in VERSIONS:
+            postgres_image(version)
+        python_image()
+    except ImageError as error:  # of what they are made: neither a registry nor Debian's packages can be reached
+        pytest.skip(f"containers: {error}")
     remove_orphans()
 
 
