@@ -258,19 +258,18 @@ async def check_publication(conn: Connection, publication: str, expected: Mappin
     return problems
 
 
-async def publication_stamp(conn: Connection, publication: str) -> str:
-    """A text that is another one whenever somebody has altered the publication, even if it is again what it was."""
-    query: LiteralString = """
-        select pg_catalog.string_agg(s.part, ' ' order by s.part)
-          from (select p.oid || ':' || p.xmin from pg_catalog.pg_publication as p where p.pubname = {}
-                 union all
-                select r.oid || ':' || r.xmin
-                  from pg_catalog.pg_publication_rel as r
-                  join pg_catalog.pg_publication as p on p.oid = r.prpubid
-                 where p.pubname = {}) as s(part)
-    """
-    [stamp] = await _one_row(conn, pgsql.SQL(query).format(publication, publication))
-    return str(stamp)
+PUBLICATION_STAMP: Final[LiteralString] = """
+select pg_catalog.string_agg(s.part, ' ' order by s.part)
+  from (select %s::pg_catalog.text as name) as wanted
+ cross join lateral (
+   select p.oid || ':' || p.xmin from pg_catalog.pg_publication as p where p.pubname = wanted.name
+    union all
+   select r.oid || ':' || r.xmin
+     from pg_catalog.pg_publication_rel as r
+     join pg_catalog.pg_publication as p on p.oid = r.prpubid
+    where p.pubname = wanted.name) as s(part)
+"""
+"""A query for a text that is another one whenever somebody has altered the publication, even if it is again what it was."""
 
 
 async def require_publication(conn: Connection, publication: str, expected: Mapping[str, Iterable[str]]) -> None:

@@ -497,13 +497,13 @@ class Leadership:
                     "walflow doctor names what is missing; the tables are scanned at the next start",
                 )
             await self._send_heartbeat()
-            show_watched(self._metrics, await self._lookup.watch())
-            await self._look_at_publication()
+            watched = await self._lookup.watch(self._settings.publication)
+            show_watched(self._metrics, watched)
+            await self._look_at_publication(watched.publication_stamp)
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
-    async def _look_at_publication(self) -> None:
+    async def _look_at_publication(self, stamp: str) -> None:
         """What it leaves out nobody misses at once. One that was altered, and is whole again, may have left out rows."""
-        stamp = await self._lookup.publication_stamp(self._settings.publication)
         if stamp == self._publication_stamp:
             return
         problems = await self._lookup.publication_problems(self._settings.publication)

@@ -253,7 +253,7 @@ class Engine:
         now = asyncio.get_running_loop().time()
         if now - self._watched_at >= WATCH_SECONDS:
             self._watched_at = now
-            show_watched(self._metrics, await main.watch())
+            show_watched(self._metrics, await main.watch(self._settings.publication))
 
     async def _claim(
         self, main: Store, replication: Replication, system: SystemIdentity

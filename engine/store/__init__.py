@@ -243,7 +243,7 @@ class Store(Writing, Scanning, Arriving, Roles, Protocol):
     async def store_slot(self, epoch: int, *, system_identifier: str, slot: str) -> None:
         """The checkpoint is of this slot, a new one, and no scan is under way any more."""
 
-    async def watch(self) -> Watched:
+    async def watch(self, publication: str) -> Watched:
         """What every engine shows."""
 
     async def count_fenced(self) -> None:
@@ -254,6 +254,3 @@ class Store(Writing, Scanning, Arriving, Roles, Protocol):
 
     async def publication_problems(self, publication: str) -> list[Problem]:
         """What is missing for all rows to arrive."""
-
-    async def publication_stamp(self, publication: str) -> str:
-        """Another text whenever somebody has altered the publication."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from cdc.errors import Problem
 from cdc.lsn import Lsn, parse_lsn
-from cdc.slot import SlotState, check_publication, publication_stamp, read_slot
+from cdc.slot import PUBLICATION_STAMP, SlotState, check_publication, read_slot
 from engine.backlog import Backlog
 from engine.store.reading import PostgresReading
 from engine.store.rows import Checkpoint, Moment, Watched
@@ -28,7 +28,7 @@ _NOW: Final = """
 select pg_current_wal_flush_lsn(), pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
        (extract(epoch from clock_timestamp()) * 1000000)::bigint
 """
-_WATCH: Final = "select fenced, oldest_pending_seconds, quarantined from df.watch()"
+_WATCH: Final = f"select w.fenced, w.oldest_pending_seconds, w.quarantined, ({PUBLICATION_STAMP}) from df.watch() as w"
 _ROLE: Final = "select rolname, rolcanlogin from pg_catalog.pg_roles where oid = %s"
 _BLOCKERS: Final = """
 select case b.pid when 0 then 'a prepared transaction (pg_prepared_xacts)'
@@ -96,9 +96,11 @@ class PostgresStore(PostgresReading, PostgresWriting):
             [system_identifier, slot, epoch],
         )
 
-    async def watch(self) -> Watched:
-        fenced, seconds, quarantined = await self.one(_WATCH)
-        return Watched(fenced=fenced, oldest_pending_seconds=seconds, quarantined=quarantined)
+    async def watch(self, publication: str) -> Watched:
+        fenced, seconds, quarantined, stamp = await self.one(_WATCH, [publication])
+        return Watched(
+            fenced=fenced, oldest_pending_seconds=seconds, quarantined=quarantined, publication_stamp=str(stamp)
+        )
 
     async def count_fenced(self) -> None:
         await self.run("select df.count_fenced()")
@@ -109,10 +111,6 @@ class PostgresStore(PostgresReading, PostgresWriting):
     async def publication_problems(self, publication: str) -> list[Problem]:
         with self.border():
             return await check_publication(self.connection, publication, PUBLISHED)
-
-    async def publication_stamp(self, publication: str) -> str:
-        with self.border():
-            return await publication_stamp(self.connection, publication)
 
     async def role(self, oid: int) -> tuple[str, bool] | None:
         row = await self.maybe(_ROLE, [oid])

@@ -135,6 +135,8 @@ class Watched:
     fenced: int
     oldest_pending_seconds: float
     quarantined: int
+    publication_stamp: str
+    """Another text whenever somebody has altered the publication, even if it is again what it was."""
 
 
 # --- read ---------------------------------------------------------------------------------------------------------------

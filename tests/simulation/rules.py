@@ -386,7 +386,7 @@ def watch(b: Backend) -> Watched:
     """What the model does not know, it calls 0."""
     row = b.server.tables["epoch"].get(1, b.sees)
     assert row is not None
-    return Watched(fenced=row["fenced"], oldest_pending_seconds=0.0, quarantined=0)
+    return Watched(fenced=row["fenced"], oldest_pending_seconds=0.0, quarantined=0, publication_stamp="1")
 
 
 def count_fenced(b: Backend) -> Work:

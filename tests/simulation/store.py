@@ -60,7 +60,7 @@ class Store(Connection):
     async def heartbeat(self, epoch: int, slot: str) -> Heartbeat:
         return await self.ask(lambda b: rules.heartbeat(b, epoch, slot, SETTINGS))  # type: ignore[no-any-return]
 
-    async def watch(self) -> Watched:
+    async def watch(self, publication: str) -> Watched:
         return await self.ask(query(rules.watch))  # type: ignore[no-any-return]
 
     async def count_fenced(self) -> None:
@@ -132,9 +132,6 @@ class Store(Connection):
 
     async def publication_problems(self, publication: str) -> list[Problem]:
         return await self.ask(query(lambda b: []))  # type: ignore[no-any-return]
-
-    async def publication_stamp(self, publication: str) -> str:
-        return await self.ask(query(lambda b: "1"))  # type: ignore[no-any-return]
 
     async def role(self, oid: int) -> tuple[str, bool] | None:
         return await self.ask(query(lambda b: (str(oid), True)))  # type: ignore[no-any-return]
