@@ -104,10 +104,11 @@ begin
   end if;
 
   -- before the updates, each of which takes a newer snapshot: what a commit in between made visible, an update may have missed.
-  -- a new leader looks for starts that wait in the tables, and the log will not bring them again
+  -- a new leader does not know what a state rests on, and runs its next step at once; it looks for starts that wait in the
+  -- tables, and the log will not bring them again
   loop
     invisible := array(select x from unnest(p_xids) as x where not pg_visible_in_snapshot(x, pg_current_snapshot()));
-    exit when cardinality(invisible) = 0 or (cardinality(p_keys) = 0 and p_backlog is null);
+    exit when cardinality(invisible) = 0 or (cardinality(p_keys) = 0 and cardinality(p_state_keys) = 0 and p_backlog is null);
     if clock_timestamp() >= v_until then
       raise exception '% transactions are not visible yet', cardinality(invisible) using errcode = 'DF002';
     end if;

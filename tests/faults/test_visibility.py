@@ -233,13 +233,16 @@ def test_a_status_is_not_written_before_the_steps_that_led_to_it_are_visible(her
 
 def test_a_mark_on_a_signal_that_becomes_visible_in_the_middle_of_a_checkpoint_is_not_missed(here: World) -> None:
     """An unmarked signal would be folded again after the loss of the slot."""
-    here.start("select 1", id="finished")
-    here.start(here.build("select df.wait_for_signal('go')"), id="marked")
-    here.end("finished")
-    here.wait_for("marked", "running")
+    for id in (
+        "finished",
+        "marked",
+    ):  # both have ended: with a status or a state a checkpoint waits before anything else
+        here.start("select 1", id=id)
+        here.end(id)
     with standby(here) as replica:
-        cancel = "insert into df.cancellations (instance_id) values ('finished')"  # so no status changes
-        replica.commit(here, f"with c as ({cancel} returning 1) select df.signal('marked', 'other') from c")
+        cancel = "insert into df.cancellations (instance_id) values ('finished')"
+        signal = "insert into df.signals (instance_id, name) select 'marked', 'other' from c"
+        replica.commit(here, f"with c as ({cancel} returning 1) {signal}")
         with checkpoint_held_up(here, "df.cancellations"):  # which are marked after signals
             replica.release()
     wait_until(lambda: here.run("select 1 from df.signals where name = 'other' and folded"))

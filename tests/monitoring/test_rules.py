@@ -33,7 +33,7 @@ def promtool(*arguments: str) -> str:
     found = shutil.which("promtool")
     if found is None:
         missing = "promtool is missing, so the alerts are NOT tested: apt-get install prometheus"
-        if os.environ.get("CI") or os.environ.get("WALFLOW_CI"):
+        if os.environ.get("CI") or os.environ.get("LEAVE_NO_TEST_OUT"):
             pytest.fail(missing)
         pytest.skip(missing)
     done = subprocess.run(

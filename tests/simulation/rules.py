@@ -106,7 +106,7 @@ def write_checkpoint(b: Backend, epoch: int, cut: Cut, life: int = 0) -> Work:
     backlog = row["backlog"] if cut.backlog is None else dict(cut.backlog)
     tables["checkpoint"].put(b.transaction, 1, {**row, "lsn": int(cut.lsn), "backlog": backlog})
     until = b.server.loop.time() + VISIBLE_SECONDS
-    while (invisible := b.server.invisible(cut.xids)) and (cut.changes or cut.backlog is not None):
+    while (invisible := b.server.invisible(cut.xids)) and (cut.changes or cut.states or cut.backlog is not None):
         if b.server.loop.time() >= until:
             raise ServerFailure("DF002", "transactions are not visible yet")
         yield 0.01
