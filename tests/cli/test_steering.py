@@ -225,5 +225,6 @@ def test_a_quarantined_workflow_goes_on_where_it_was(database: Database, tmp_pat
         here.run("update df.states set state = %s where instance_key = %s", [state, key])
         here.engine.start()
         assert alice.says("retry", "bad", "--reason", "mended") == "Instance bad released: mended\n"
+        wait_until(lambda: here.value("select quarantined is null from df.instances where key = %s", [key]))
         assert here.end("bad").rows == [{"last": 3}]
         assert alice.json("list", "--quarantined") == []
