@@ -305,11 +305,11 @@ class _History:
 
     def ordered(self, book: Book, row: InstanceRow) -> list[_Found]:
         """As they are to be folded into the instance, which the book has taken up as far as it does."""
-        known = {found.row.event_id: found for found in self.found}
-        rows = [made for found in self.found if (made := self._row(found)) is not None]
         base = _base(book, row)
         if base is None:
             return sorted(self.found, key=lambda f: (f.row.event_id not in self.causes, f.recorded_us, f.row.event_id))
+        known = {found.row.event_id: found for found in self.found}
+        rows = [made for found in self.found if (made := self._row(found)) is not None]
         events = [known.pop(made.event.event_id) for made in in_order(*base, rows)]
         return events + list(known.values())  # a release comes last: it is for what could not fold one of the others
 
