@@ -13,6 +13,7 @@ from bench.composition import composition
 from bench.flood import busy_flood, flood
 from bench.reading import reading
 from bench.rig import CONNECTIONS, STEPS, Figure, Rig, rig
+from bench.watching import metrics
 from tests.servers import wait_until
 
 STEP = """
@@ -206,6 +207,7 @@ FIGURES: dict[str, Callable[[Rig], list[Figure]]] = {
     "reading": reading,
     "flood": flood,
     "busy-flood": busy_flood,
+    "metrics": metrics,
 }
 
 

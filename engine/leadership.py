@@ -52,6 +52,7 @@ from engine.heartbeats import Heartbeats
 from engine.host import Host, Replication, Started, Stream
 from engine.instance import Live
 from engine.log import fields
+from engine.longwork import LongWork
 from engine.machine import ENGINE, outstanding
 from engine.rows import CompletionRow, HeartbeatRow
 from engine.schedule import ScheduleError, ticks_between
@@ -74,7 +75,7 @@ CROSS_CHECK_SECONDS: Final = 600.0
 """Between two cross-checks of the tables with what was folded."""
 CROSS_CHECK_PATIENCE_SECONDS: Final = 0.2
 """Between looks at whether a checkpoint has passed what a cross-check saw."""
-SAY_AFTER_SECONDS: Final = 1.0
+BLOCKED_SECONDS: Final = 1.0
 """Between looks at what the making of the slot waits for."""
 CATCH_UP_SECONDS: Final = 0.05
 """Between questions for the server's position while catching up."""
@@ -112,10 +113,10 @@ class Leadership:
         replication: Replication,
         system: SystemIdentity,
         checkpoint: Checkpoint,
-        say: Callable[[str], None],
+        takeover: LongWork,
     ) -> None:
-        """`say` is told what takes long."""
-        self._say = say
+        """`takeover` is told how far it is."""
+        self._takeover = takeover
         self._settings = settings
         self._metrics = metrics
         self._host = host
@@ -172,7 +173,7 @@ class Leadership:
             stored = checkpoint.lsn
             await self._make_book(moment, stored)
             self.book.backlog.update(checkpoint.backlog)
-            await recovery.load(self._lookup, self._writer, self.book)
+            await recovery.load(self._lookup, self._writer, self.book, self._takeover)
         log.info("checkpoint loaded", extra=fields(instances=len(self.book.instances), epoch=self.epoch))
         return moment, stored
 
@@ -185,10 +186,10 @@ class Leadership:
             started = await self._replication.start(self._settings.slot, self._settings.publication)
             async with started.holding():
                 recovery.check_made(await self._main.slot(self._settings.slot), slot)
-                await recovery.until_visible(self._main, snapshot, self._say)
+                await recovery.until_visible(self._main, snapshot, self._takeover)
                 moment = await self._main.moment()
                 await self._make_book(moment, slot.consistent_point)
-                folded = await recovery.scan(scanner, self.book, slot.consistent_point)
+                folded = await recovery.scan(scanner, self.book, slot.consistent_point, self._takeover)
                 await self._store_rebuilt()
         finally:
             await scanner.close()
@@ -201,9 +202,9 @@ class Leadership:
         name, pid = self._settings.slot, self._replication.pid
         making = self._loop.create_task(recovery.make_slot(self._replication, name))
         try:
-            while not (await asyncio.wait((making,), timeout=SAY_AFTER_SECONDS))[0]:
+            while not (await asyncio.wait((making,), timeout=BLOCKED_SECONDS))[0]:
                 if blockers := await self._lookup.blockers(pid):
-                    self._say(f"making slot {name}, which waits for the transaction of {', '.join(blockers)}")
+                    self._takeover.at(f"making slot {name}, which waits for the transaction of {', '.join(blockers)}")
             return making.result()
         finally:
             await end((making,))
@@ -321,6 +322,7 @@ class Leadership:
     async def _catch_up(self, flushed: Lsn) -> None:
         while self.stream.position < flushed or self.stream.in_transaction:
             self._raise_if_lost()
+            self._takeover.at(f"reading the log: {max(0, flushed - self.stream.position):,} bytes to go")
             if self.stream.position < flushed:
                 self.stream.send_status(reply_wanted=True)
                 await asyncio.sleep(CATCH_UP_SECONDS)

@@ -49,6 +49,7 @@ from engine.frames import Subject
 from engine.host import Replication
 from engine.instance import HeldEvent, Live
 from engine.log import fields
+from engine.longwork import LongWork
 from engine.machine import ENGINE, FOREVER, NEW, State, fold, outstanding
 from engine.rows import CommandKind, CommandRow, CompletionRow, InstanceRow, WaitRow
 from engine.store import Arriving, Inbox, Loading, Results, Scanning, Store
@@ -59,8 +60,6 @@ log = logging.getLogger("walflow.recovery")
 
 VISIBLE_POLL_SECONDS: Final = 0.02
 """Between looks at whether all can be seen that a scan will see."""
-SAY_AFTER_SECONDS: Final = 1.0
-"""How long that may take before it is said."""
 SIGNALS_AT_ONCE: Final = 1_000
 """Signals read in one query when an inbox is taken up."""
 YIELD_EVERY: Final = 500
@@ -97,7 +96,7 @@ def why_rebuild(checkpoint: Checkpoint, slot: SlotState | None, system: SystemId
 # --- from a checkpoint ------------------------------------------------------------------------------------------------
 
 
-async def load(store: Loading, results: Store, book: Book) -> None:
+async def load(store: Loading, results: Store, book: Book, work: LongWork) -> None:
     """Reads every unfinished instance that does not sleep, as the checkpoint holds it. `results` is a second connection."""
     async with store.transaction():
         aside = await _set_aside(results)
@@ -107,6 +106,7 @@ async def load(store: Loading, results: Store, book: Book) -> None:
                     book.hold_for([live.key])  # what was set aside comes before all that the log will bring
                 else:
                     book.adopt(live)
+            work.at(f"reading the checkpoint: {len(book.instances)} instances so far")
         await _adopt_waits(store, book)
         for parent, step, child in await store.children():
             book.adopt_child(parent, step, child)
@@ -260,26 +260,25 @@ def check_made(held: SlotState | None, made: CreatedSlot) -> None:
         raise LeadershipLost("the slot was exchanged before it was read: it is made again")
 
 
-async def until_visible(store: Scanning, snapshot: str, say: Callable[[str], None]) -> None:
+async def until_visible(store: Scanning, snapshot: str, work: LongWork) -> None:
     """Waits until everybody sees what the scan will see.
 
     The snapshot of a slot knows commits by the log, as the stream does: of one that waits for a synchronous standby it sees the
     rows, and a checkpoint would take them for gone. What was still under way when the snapshot was taken comes by the log.
     """
-    waited = 0.0
     while not await store.sees_all_of(snapshot):
-        if waited >= SAY_AFTER_SECONDS:
-            say("waiting until all that is committed can be seen: some commit is held, as by a synchronous standby")
+        work.at("waiting until all that is committed can be seen: some commit is held, as by a synchronous standby")
         await asyncio.sleep(VISIBLE_POLL_SECONDS)
-        waited += VISIBLE_POLL_SECONDS
 
 
-async def scan(store: Scanning, book: Book, consistent_point: Lsn) -> int:
+async def scan(store: Scanning, book: Book, consistent_point: Lsn, work: LongWork) -> int:
     """Folds every row that no checkpoint holds; returns how many. `store` has imported the slot's snapshot."""
     book.lsn = consistent_point
-    folded = 0
+    folded = scanned = 0
     async for instances in store.unfinished_instances():
         folded += len(await _scan_chunk(store, book, instances, consistent_point))
+        scanned += len(instances)
+        work.at(f"scanning the tables: {scanned} unfinished instances so far")
         book.leave_unchanged([instance.row.key for instance in instances])
     await _adopt_waits(store, book)
     for kind in COMMANDS:

@@ -31,6 +31,7 @@ from engine.errors import Fenced, LeadershipLost, LogIncomplete, ServerAway, Unf
 from engine.host import Host, Replication, Started
 from engine.leadership import Leadership, is_loss, show_watched
 from engine.log import fields
+from engine.longwork import LongWork
 from engine.postgres import PostgresHost
 from engine.store import Store
 from engine.store.rows import Checkpoint
@@ -297,7 +298,7 @@ class Engine:
             replication=replication,
             system=system,
             checkpoint=checkpoint,
-            say=self._say,
+            takeover=LongWork(self._say, self._host.monotonic),
         )
         self._reason = "taking over"
         try:
@@ -318,10 +319,10 @@ class Engine:
             await leadership.close()
 
     def _say(self, reason: str) -> None:
-        """What is waited for, for whoever looks at us or reads the log."""
+        """How far a takeover is that takes long, for whoever looks at us or reads the log."""
         if reason != self._reason:
             self._reason = reason
-            log.warning("waiting", extra=fields(reason=reason))
+            log.warning("taking over", extra=fields(reason=reason))
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
         """Whether the work was done; it is given up when the engine is told to stop meanwhile."""

@@ -29,6 +29,7 @@ from cdc.lsn import Lsn, parse_lsn
 from engine.connect import connect
 from engine.errors import Fenced
 from engine.log import fields
+from engine.longwork import LongWork
 from engine.store.border import FENCED
 from metrics.collect import Metrics
 
@@ -58,6 +59,8 @@ LEAST_REST: Final = 3
 """The same for one that fell behind: on a machine with eight others waiting for each processor a removal takes twenty times as
 long, with no more work in it, and whoever rests accordingly never catches up."""
 CONFIRMED_POLL_SECONDS: Final = 0.1
+TELL_SECONDS: Final = 10.0
+"""Between two lines about the same removal: the first one of a million instances takes hours."""
 BUSY_KEPT: Final = 10_000
 """Instances kept in mind because a backend of their role may be at work; more are left to the next full pass."""
 
@@ -161,6 +164,7 @@ class Upkeep:
             self._after, self._passed = 0, time.monotonic()
         removed, ended, busy = 0, False, self._busy
         self._busy = []
+        work = LongWork(_tell, time.monotonic, TELL_SECONDS)
         while not ended:
             began = time.monotonic()
             row = await _one(connection, _FIND, [self._retention, self._after, LOOKS])
@@ -168,6 +172,7 @@ class Upkeep:
             keys, busy = list(dict.fromkeys([*busy, *keys])), []
             await self._rest(began)
             removed += await self._remove(connection, keys, Found(*stood))
+            work.at(f"{removed} so far, those up to key {self._after} looked at")
         if removed:
             log.info("finished instances removed", extra=fields(instances=removed))
 
@@ -229,6 +234,10 @@ class Upkeep:
 
     async def _rest(self, began: float) -> None:
         await asyncio.sleep(self._rests * (time.monotonic() - began))
+
+
+def _tell(where: str) -> None:
+    log.info("removing finished instances", extra=fields(progress=where))
 
 
 async def _one(connection: Connection, query: LiteralString, parameters: Sequence[Any]) -> tuple[Any, ...]:

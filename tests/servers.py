@@ -115,7 +115,7 @@ class Cluster:
 
     def _create(self, name: str, template: str, encoding: str = "UTF8") -> Database:
         database = pgsql.Identifier(name)
-        query = pgsql.SQL("create database {} template {} encoding {}")
+        query = pgsql.SQL("create database {} template {} encoding {} strategy file_copy")
         with self.connect() as connection:
             connection.execute(query.format(database, pgsql.Identifier(template), encoding))
             # ACLs of a database are not copied with it

@@ -24,6 +24,7 @@ SQL: Final = "\n".join(path.read_text() for path in SOURCES if path.suffix == ".
 
 BLOCKS: Final = re.compile(r"^```sql\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 WITH_ANSWERS: Final = [path for path in DOCUMENTS if path.parent == ROOT / "docs" and "\n```text\n" in path.read_text()]
+GUIDES: Final = [path for path in DOCUMENTS if path.parent in (ROOT, ROOT / "docs")]
 BETWEEN: Final = "-- next block --"
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -84,6 +85,23 @@ def test_each_heading_that_is_linked_to_is_there(document: Path) -> None:
         for heading in re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
     }
     assert set(re.findall(r"\]\(#([^)]+)\)", document.read_text())) <= headings
+
+
+RUN: Final = {
+    "README.md": {"sh", "sql"},  # tests/test_readme.py
+    "command-line.md": {"console"},  # tests/cli/test_document.py
+    "deployment.md": {"sh"},  # tests/containers/test_deployment.py
+    "monitoring.md": {"sql", "yaml"},  # tests/monitoring/test_runbooks.py
+    **{path.name: {"sql", "text"} for path in WITH_ANSWERS},
+}
+"""Languages of the code blocks of each document; a test runs them."""
+
+
+@pytest.mark.parametrize("document", GUIDES, ids=lambda path: path.name)
+def test_every_code_block_is_run_by_a_test(document: Path) -> None:
+    """What has no language is a picture, or what a program says."""
+    languages = set(re.findall(r"^```(\w+)$", document.read_text(), re.MULTILINE))
+    assert languages <= RUN.get(document.name, set())
 
 
 @pytest.mark.parametrize("document", WITH_ANSWERS, ids=lambda path: path.name)

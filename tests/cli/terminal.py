@@ -43,7 +43,7 @@ class Terminal:
         """All that was written to the terminal."""
         self._stream = pyte.ByteStream(self.screen)
         self.master, self._slave = pty.openpty()
-        fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self._set_size(columns, lines)
         self.before: list[Any] = termios.tcgetattr(self._slave)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "engine", *arguments] if shell is None else ["bash", "-c", shell],
@@ -87,6 +87,14 @@ class Terminal:
         """Read until a text stands on the screen."""
         self.wait_for(lambda text: wanted in text, wanted)
 
+    def resize(self, columns: int, lines: int) -> None:
+        """Pull at a corner of the window."""
+        self.screen.resize(lines, columns)
+        self._set_size(columns, lines)
+
+    def _set_size(self, columns: int, lines: int) -> None:
+        fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
     def send(self, keys: bytes) -> None:
         """Type."""
         os.write(self.master, keys)
@@ -123,5 +131,8 @@ class Terminal:
 
 
 def _take_terminal() -> None:
-    """Make standard input the terminal that Ctrl-C on it reaches us through."""
+    """Make standard input the terminal that Ctrl-C on it reaches us through, as a shell in the foreground does: whoever runs the
+    tests in the background ignores it, and what is ignored would be inherited.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -271,6 +271,23 @@ def test_ctrl_c_and_sigterm_end_it_as_asked(alice: Shell, arguments: list[str], 
         assert b"Traceback" not in terminal.raw
 
 
+def test_it_fits_a_window_that_was_made_smaller_and_larger_again(alice: Shell, arguments: list[str]) -> None:
+    with Terminal(*arguments, "--interval", "200ms", environment=alice.environment) as terminal:
+        terminal.wait_for_text("oldest that have not ended")
+        for columns, lines in ((60, 12), (120, 40)):
+            terminal.resize(columns, lines)
+            terminal.wait_for(
+                lambda text, n=columns: len(title := text.splitlines()[0]) == n and title.endswith("q quits"),  # type: ignore[misc]
+                "a title as wide as the window",
+            )
+            assert terminal.text.startswith("walflow")
+            assert "throughput" in terminal.text
+            assert ("oldest that have not ended" in terminal.text) == (lines == 40)
+        terminal.send(b"q")
+        assert terminal.end() == 0
+        assert terminal.restored
+
+
 def test_it_has_no_colour_with_no_color(alice: Shell, arguments: list[str]) -> None:
     with Terminal(*arguments, environment={**alice.environment, "NO_COLOR": "1"}) as terminal:
         terminal.wait_for_text("throughput")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -12,21 +13,22 @@ from engine import recovery
 from engine.book import Book
 from engine.codec import VERSION, encode
 from engine.connect import connect
+from engine.longwork import LongWork
 from engine.store.postgres import PostgresStore
 from engine.visibility import Visibility
 from tests.engine.machinery import await_, race, run, seq, sql, wait
 from tests.servers import ENGINE_ROLE, Database
 
 
-def scanned(database: Database) -> tuple[Book, int]:
-    """The book after a scan, and how many rows that folded."""
+def scanned(database: Database, tell: Callable[[str], None] = lambda _where: None) -> tuple[Book, int]:
+    """The book after a scan, and how many rows that folded. `tell` is told of each turn."""
 
     async def scan() -> tuple[Book, int]:
         store = PostgresStore(await connect(database.engine_dsn, "walflow-cli"))
         try:
             book = Book(visibility=Visibility(0), dispatch=lambda _live, _effect: None)
             async with store.transaction():
-                return book, await recovery.scan(store, book, Lsn(100))
+                return book, await recovery.scan(store, book, Lsn(100), LongWork(tell, lambda: 0.0, every_seconds=0))
         finally:
             await store.close()
 
@@ -57,6 +59,13 @@ def test_a_scan_brings_the_waits_that_no_checkpoint_holds_and_the_first_checkpoi
     assert book.rings.waits(waiter, "1")
     assert book.awaited, "somebody waits for the next checkpoint"
     assert book.collect().marks.wait == [(waiter, "1")]
+
+
+def test_a_scan_says_how_far_it_is(database: Database) -> None:
+    told: list[str] = []
+    database.run("select df.start('select 1') from generate_series(1, 501)", role="alice")
+    scanned(database, told.append)
+    assert told == [f"scanning the tables: {count} unfinished instances so far" for count in (500, 501)]
 
 
 def test_a_scan_knows_the_waits_that_a_checkpoint_holds(database: Database, keys: tuple[int, int]) -> None:

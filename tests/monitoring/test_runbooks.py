@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 
 from tests.monitoring.test_rules import RUNBOOKS
 from tests.psql import psql
@@ -34,7 +35,16 @@ def test_every_statement_of_a_page_runs(running: Database, page: Path) -> None:
     blocks = BLOCKS.findall(page.read_text())
     assert len(blocks) >= 2
     for block in blocks:
-        psql(running, block, role="postgres")
+        psql(running, block, role="alice" if block.startswith("insert into df.") else "postgres")
+
+
+def test_what_an_exporter_is_told_to_ask_has_the_columns_that_it_is_told_of(running: Database) -> None:
+    (block,) = re.findall(r"^```yaml\n(.*?)^```$", MONITORING.read_text(), re.MULTILINE | re.DOTALL)
+    asked = yaml.safe_load(block)["walflow_db"]
+    with running.connect() as connection:
+        cursor = connection.execute(asked["query"])
+        assert [column.name for column in cursor.description or ()] == [name for of in asked["metrics"] for name in of]
+        assert cursor.fetchone() is not None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)

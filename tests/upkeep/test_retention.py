@@ -14,6 +14,7 @@ import pytest
 
 from cdc.lsn import Lsn
 from engine.errors import Fenced
+from engine.log import FIELDS_ATTRIBUTE
 from engine.upkeep import LEAST_REST, LOOK_SECONDS, REST, Leader, Upkeep
 from metrics.collect import Metrics
 from tests.faults.load import KINDS, Load
@@ -198,6 +199,18 @@ def test_a_look_waits_until_a_checkpoint_has_passed_what_it_saw(shelf: Shelf) ->
     shelf.run("create table public.t ()")
     asyncio.run(look_and_confirm(upkeep(shelf), shelf))
     assert shelf.left(key) == {}
+
+
+def test_a_removal_that_takes_long_says_how_far_it_is(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first one of a table that has grown for a year takes hours."""
+    keys = [shelf.finished(name) for name in ("one", "two")]
+    monkeypatch.setattr("engine.upkeep.TELL_SECONDS", 0.0)
+    with caplog.at_level(logging.INFO, "walflow.upkeep"):
+        asyncio.run(look_and_confirm(upkeep(shelf), shelf))
+    told = [vars(r)[FIELDS_ATTRIBUTE]["progress"] for r in caplog.records if r.message == "removing finished instances"]
+    assert told == [f"2 so far, those up to key {max(keys)} looked at"]
 
 
 async def look_and_confirm(here: Upkeep, shelf: Shelf) -> None:
