@@ -16,7 +16,7 @@ from typing import Final
 
 from psycopg.conninfo import make_conninfo
 
-from tests.servers import ENGINE_OPTIONS, ENGINE_ROLE, Database, EngineProcess
+from tests.servers import ENGINE_OPTIONS, ENGINE_ROLE, Cluster, Database, EngineProcess
 
 PATHS: Final = ("main", "replication", "steps")
 """The three addresses: what the connections of an engine are for."""
@@ -99,6 +99,19 @@ class Network:
 
 def _run(*command: str, given: str = "") -> None:
     subprocess.run(command, input=given, text=True, check=True, capture_output=True)
+
+
+@contextmanager
+def reachable_cluster() -> Iterator[Cluster]:
+    """A server that listens on every address, and trusts whoever comes by a cable."""
+    cluster = Cluster(18, {"listen_addresses": "*"}).start()
+    try:
+        with (cluster.server.data_dir / "pg_hba.conf").open("a") as hba:
+            hba.write("host all all 10.192.0.0/10 trust\n")
+        cluster.server.reload()
+        yield cluster
+    finally:
+        cluster.close()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 
 from cdc.limits import CONNECT_TIMEOUT_SECONDS, WAL_SENDER_TIMEOUT_SECONDS
 from tests.faults.harness import fault, times
-from tests.faults.network import PATHS, Network, may_make_namespaces, network
+from tests.faults.network import PATHS, Network, may_make_namespaces, network, reachable_cluster
 from tests.servers import Cluster, Database, wait_until
 from tests.workflows import world
 
@@ -24,13 +24,8 @@ NOTICED_SECONDS = WAL_SENDER_TIMEOUT_SECONDS + CONNECT_TIMEOUT_SECONDS
 
 @pytest.fixture(scope="module")
 def reachable() -> Iterator[Cluster]:
-    """A server that listens on every address, and trusts whoever comes by the cable."""
-    cluster = Cluster(18, {"listen_addresses": "*"}).start()
-    with (cluster.server.data_dir / "pg_hba.conf").open("a") as hba:
-        hba.write("host all all 10.192.0.0/10 trust\n")
-    cluster.server.reload()
-    yield cluster
-    cluster.close()
+    with reachable_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ class Prometheus:
             "scrape_configs": [
                 {
                     "job_name": JOB,
-                    "static_configs": [{"targets": [f"127.0.0.1:{engine.port}" for engine in self._engines]}],
+                    "static_configs": [{"targets": [f"{engine.host}:{engine.port}" for engine in self._engines]}],
                 }
             ],
         }

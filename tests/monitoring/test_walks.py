@@ -16,6 +16,7 @@ from typing import Final
 
 import pytest
 
+from tests.faults.network import may_make_namespaces, network, reachable_cluster
 from tests.monitoring.prometheus import Prometheus
 from tests.monitoring.test_rules import ROOT, alerts
 from tests.monitoring.test_runbooks import BLOCKS
@@ -194,3 +195,69 @@ def test_a_transaction_that_is_open_for_long_keeps_the_log(walk: Walk) -> None:
         forgotten.rollback()
     walk.do("WalflowSlotRetainsTooMuch")
     wait_until(lambda: not walk.prometheus.values("max(walflow_slot_retained_wal_bytes) > 1e7"), PATIENCE)
+
+
+def test_a_slot_that_the_server_gives_up_on(walk: Walk) -> None:
+    """The leader is frozen while others write more than the server may keep for it."""
+    here = walk.here
+    waits = here.start(here.build("select df.wait_for_signal('go')"))
+    wait_until(lambda: here.value("select count(*) from df.states") == 1)
+    here.run("alter system set max_slot_wal_keep_size = '1MB'")
+    here.run("select pg_reload_conf()")
+    try:
+        here.engine.freeze()
+        here.run("create table public.much as select repeat('x', 1000) as x from generate_series(1, 60000)")
+        here.run("select pg_switch_wal()")
+        walk.sees("WalflowSlotLost")
+        assert walk.runbook("WalflowSlotLost")[-1] == ["f"]
+        here.run("checkpoint")  # the server's own would come in five minutes
+        here.run("select df.signal(%s, 'go')", [waits], role="alice")
+        here.end(waits)
+        walk.over("WalflowSlotLost")
+        assert walk.prometheus.values('sum(walflow_recovered_total{how="scan"}) > 0')
+    finally:
+        here.engine.kill()
+        here.run("alter system reset max_slot_wal_keep_size")
+        here.run("select pg_reload_conf()")
+
+
+def test_an_engine_that_gets_too_little_of_a_processor(walk: Walk) -> None:
+    """As the scheduler of a container does that has used up its share: it stands still most of the time."""
+    engine = walk.here.engine
+
+    def throttled() -> bool:
+        for _ in range(5):
+            engine.freeze()
+            time.sleep(0.7)
+            engine.thaw()
+            time.sleep(0.1)
+        return bool(walk.values("WalflowEventLoopLag", {"[5m]": "[10s]"}))
+
+    wait_until(throttled, PATIENCE)
+    assert walk.here.outcome("select 1").status == "completed"
+    walk.over("WalflowEventLoopLag", **{"[5m]": "[10s]"})
+
+
+@pytest.mark.skipif(not may_make_namespaces(), reason="needs root, iproute2 and nftables")
+def test_a_leader_that_is_cut_off_and_does_not_know_it_yet(tmp_path: Path) -> None:
+    with reachable_cluster() as cluster, network() as cable:
+        database = cluster.database()
+        leader = cable.put(database.engine(tmp_path), database).start()
+        standby = database.engine(tmp_path).start(leading=False)
+        with world(database, standby) as here, Prometheus(tmp_path, [leader, standby]) as prometheus:
+            walk = Walk(here, standby, prometheus)
+            with cable.cut(cluster.server.port):
+                walk.sees("WalflowTwoLeaders")
+                stale, leading = sorted(prometheus.values("walflow_epoch"))
+                assert stale < leading == here.value("select epoch from df.health")
+                assert here.outcome("select 1").status == "completed"
+                walk.over("WalflowTwoLeaders")
+            assert leader.wait(PATIENCE) == 4, "it is back, and finds itself fenced"
+            assert here.value("select fenced from df.health") == 1
+        database.drop()
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_each_alert_is_walked_through(alert: str) -> None:
+    walked = re.findall(r'walk\.(?:sees|values|runbook)\("(\w+)"', Path(__file__).read_text())
+    assert alert in walked
