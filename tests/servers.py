@@ -7,7 +7,6 @@ changes a role itself (drops it, takes LOGIN away, sets something on it) makes o
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import json
 import os
@@ -27,6 +26,7 @@ from psycopg.rows import TupleRow
 
 from engine.embedded import EmbeddedServer, Version, free_port
 from sql.migrate import migrate
+from tests.warm import WarmProcess, die_with_parent
 
 T = TypeVar("T")
 E = TypeVar("E", bound="EngineProcess")
@@ -52,7 +52,6 @@ FAST: Final[Mapping[str, str]] = {
 ENGINE_OPTIONS: Final = "-c search_path=pg_catalog,pg_temp"
 POLL_SECONDS: Final = 0.01
 PATIENCE_SECONDS: Final = 20.0
-PR_SET_PDEATHSIG: Final = 1
 
 
 def wait_until(condition: Callable[[], T | None], timeout: float = PATIENCE_SECONDS, what: str = "") -> T:
@@ -228,22 +227,25 @@ class EngineProcess:
         self.prefix: Sequence[str] = ()
         """A command that runs the engine in other surroundings, and becomes it (`ip netns exec`, `unshare`)."""
         self.environment: Mapping[str, str] = {}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | WarmProcess | None = None
 
     def spawn(self) -> Self:
         """Start the process and return at once."""
         variables = {f"WALFLOW_{name.upper()}": str(value) for name, value in self.settings.items()}
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "WALFLOW_"))}
         with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self.prefix, sys.executable, "-m", "engine", "run"],
-                env={**clean, **variables, **self.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
+            if not self.prefix and not self.environment and hasattr(os, "pidfd_open"):
+                self._process = WarmProcess({**clean, **variables}, self.log_path)
+            else:
+                self._process = subprocess.Popen(
+                    [*self.prefix, sys.executable, "-m", "engine", "run"],
+                    env={**clean, **variables, **self.environment},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    preexec_fn=die_with_parent,
+                )
         return self
 
     def start(self, *, leading: bool = True, timeout: float = PATIENCE_SECONDS) -> Self:
@@ -345,8 +347,3 @@ class EngineProcess:
                 if sample.name == name and sample.labels == labels:
                     return sample.value
         return None
-
-
-def _die_with_parent() -> None:
-    """Let the kernel kill the engine when the test run dies: an engine outlives its server, as it should."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -93,7 +93,8 @@ def _live(out: Out, look: Look, style: views.Style) -> None:
             def draw() -> bool:
                 nonlocal seen
                 seen = look()
-                live.update(views.shown(*seen, style, height=out.height - BELOW), refresh=True)
+                with terminal.undisturbed():
+                    live.update(views.shown(*seen, style, height=out.height - BELOW), refresh=True)
                 return seen[0].final
 
             _until(draw)

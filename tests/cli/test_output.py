@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 from datetime import UTC, datetime
 
 import pytest
 
-from engine.cli import output
+from engine.cli import output, terminal
 from engine.cli.output import Out, Raw, as_json
 
 
@@ -61,3 +63,14 @@ def test_a_stream_that_nobody_reads_ends_the_command_as_asked(monkeypatch: pytes
     with pytest.raises(SystemExit) as end:
         Out(file=Closed()).print("nobody hears this")
     assert end.value.code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_must_not_be_left_half_drawn_is_drawn_before_ctrl_c_is_heeded(number: signal.Signals) -> None:
+    drawn = False
+    with terminal.stopped_quietly():
+        with terminal.undisturbed():
+            os.kill(os.getpid(), number)
+            drawn = True
+        pytest.fail("it goes on")
+    assert drawn

@@ -505,6 +505,6 @@ def test_loops_carry_names_from_one_iteration_to_the_next_and_out(alice: User) -
 
 def test_each_retry_attempt_starts_from_the_names_as_before_the_node(alice: User) -> None:
     """Each retry attempt starts from the names as before the node."""
-    alice.run("create sequence public.tries")
-    tries = "df.seq_all('select $n + 1' |=> 'n', 'select 1 / (nextval(''public.tries'') - 1)', 'select $n as n')"
+    alice.run("create sequence public.tries_with_a_name")
+    tries = "df.seq_all('select $n + 1' |=> 'n', 'select 1 / (nextval(''public.tries_with_a_name'') - 1)', 'select $n as n')"
     assert alice.rows(f"'select 0' |=> 'n' ~> df.retry({tries}, 3, interval '0.01 s')") == [{"n": 1}]

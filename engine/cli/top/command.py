@@ -92,7 +92,8 @@ def _live(out: output.Out, watch: Watch, seconds: float) -> None:
     view = watch.look(seconds)  # before the screen is taken: if nothing answers, that is said on the usual one
     with terminal.keys() as keys, Live(console=out, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(Group(*picture(view, out.width, out.height)), refresh=True)
+            with terminal.undisturbed():
+                live.update(Group(*picture(view, out.width, out.height)), refresh=True)
             if keys.wait(seconds) in ("q", "Q"):
                 return
             view = watch.look(seconds, patient=True)
