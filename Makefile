@@ -2,8 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# One worker a core, and one more since some tests mostly wait; each has servers of its own.
-JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 1)
+# One worker a core, and two more since some tests mostly wait; each has servers of its own.
+JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 2)
 
 .PHONY: help demo test check soak faults fmt bench clean
 

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -65,10 +67,20 @@ def test_a_stream_that_nobody_reads_ends_the_command_as_asked(monkeypatch: pytes
     assert end.value.code == 0
 
 
+@contextmanager
+def heeded(number: signal.Signals) -> Iterator[None]:
+    """Whoever runs the tests in the background has Ctrl-C ignored."""
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_must_not_be_left_half_drawn_is_drawn_before_ctrl_c_is_heeded(number: signal.Signals) -> None:
     drawn = False
-    with terminal.stopped_quietly():
+    with heeded(signal.SIGINT), terminal.stopped_quietly():
         with terminal.undisturbed():
             os.kill(os.getpid(), number)
             drawn = True
