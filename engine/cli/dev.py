@@ -10,7 +10,7 @@ import typer
 
 from engine import signals
 from engine.cli.run import start_logging
-from engine.config import Loaded
+from engine.config import Loaded, Settings
 from engine.embedded import EmbeddedServer, available_versions
 from engine.errors import ConfigError
 from engine.options import with_settings
@@ -48,17 +48,21 @@ def dev(
     signals.end_in_good_order()
     with EmbeddedServer(data, version, port) as server:
         ready = prepare(server)
-        _welcome(ready.url, ready.psql, data)
+        settings = ready.settings(loaded.settings)
+        _welcome(ready.url, ready.psql, data, settings)
         from engine import runner
 
-        code = runner.run(ready.settings(loaded.settings))
+        code = runner.run(settings)
     raise typer.Exit(code)
 
 
-def _welcome(url: str, psql: str, data: Path | None) -> None:
+def _welcome(url: str, psql: str, data: Path | None, settings: Settings) -> None:
     kept = f"kept in {data}" if data else "temporary: all of it goes when you stop"
     print(f"PostgreSQL with walflow ({kept}). Submit workflows as the role app:\n\n  {url}\n\n  {psql}\n")
-    print(
-        "Then, for instance:\n\n  select df.start('select 6 * 7');\n  select * from df.instances;\n\nCtrl-C stops both."
-    )
+    print("Then, for instance:\n\n  select df.start('select 6 * 7');\n  select * from df.instances;\n")
+    print(f"And from another shell:\n\n  export WALFLOW_DSN={url}\n  walflow list\n  walflow top\n")
+    if settings.listen_address is not None and settings.listen_address[1]:
+        host, port = settings.listen_address
+        print(f"Metrics: http://{host}:{port}/metrics\n")
+    print("Ctrl-C stops both.")
     sys.stdout.flush()

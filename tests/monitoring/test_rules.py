@@ -13,6 +13,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from engine.config import BY_NAME
+
 ROOT: Final = Path(__file__).parents[2]
 RULES: Final = ROOT / "deploy" / "prometheus" / "rules.yml"
 UNIT_TESTS: Final = ROOT / "deploy" / "prometheus" / "rules.test.yml"
@@ -52,6 +54,13 @@ def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
 
 def test_every_rule_fires_when_it_should_and_keeps_quiet_when_it_nearly_would() -> None:
     assert "SUCCESS" in promtool("test", "rules", UNIT_TESTS.name)
+
+
+def test_promtool_finds_nothing_wrong_with_the_example_of_a_configuration() -> None:
+    said = promtool("check", "config", "prometheus.yml")
+    assert f"{len(alerts())} rules found" in said
+    [job] = yaml.safe_load((RULES.parent / "prometheus.yml").read_text())["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [BY_NAME["listen"].default]}]
 
 
 def test_every_trouble_has_an_alert() -> None:
