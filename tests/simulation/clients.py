@@ -8,7 +8,7 @@ dead one never learns of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any, Final
 
@@ -41,7 +41,7 @@ def ours(failure: ServerFailure) -> Exception:
 
 class Client:
     """One engine's side of all its connections. `effects` runs what a step's statement does; `loaded` is told of states that
-    are read.
+    are read, `scanned` of rows that a scan of the tables puts into an order.
     """
 
     def __init__(
@@ -51,8 +51,10 @@ class Client:
         chance: Random,
         effects: Callable[..., Work],
         loaded: Callable[[int, int, int, str], None],
+        scanned: Callable[[Iterable[str]], None],
     ) -> None:
         self.loaded = loaded
+        self.scanned = scanned
         self.server = server
         self.actor = actor
         self.chance = chance

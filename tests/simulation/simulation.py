@@ -143,7 +143,8 @@ class Simulation:
         actor.new_life = self.trace.new_life
         self.engines[number] = actor
         self.actors.append(actor)
-        host = Host(self.server, actor, Random(self.chance.random()), self._effects, self.trace.loaded)
+        trace = self.trace
+        host = Host(self.server, actor, Random(self.chance.random()), self._effects, trace.loaded, trace.scanned.update)
         actor.host = host
         self.note(f"{actor.name} starts")
         self.loop.call_soon(self._begin, number, actor, host, context=actor.context)

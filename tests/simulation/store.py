@@ -283,7 +283,12 @@ class Store(Connection):
     async def completions_of(self, instances: Sequence[StoredInstance]) -> list[Recorded[CompletionRow]]:
         owners = {i.row.key: i.row.submitter for i in instances}
         rows = await self._rows("completions", lambda r: r["key"] in owners and r["run_as"] in (0, owners[r["key"]]))
+        self._scanned(rows)
         return [Recorded(row["recorded_us"], completion_row(row)) for row in rows]
+
+    def _scanned(self, rows: list[Row]) -> None:
+        if self.host.actor.scanning:
+            self.host.scanned(row["event_id"] for row in rows)
 
     async def causes_of(self, instances: Sequence[StoredInstance]) -> list[tuple[int, str]]:
         keys = {i.row.key for i in instances}
@@ -298,6 +303,7 @@ class Store(Connection):
             return []
         keys = {(i.row.submitter, i.row.id): i.row.key for i in instances}
         rows = await self._rows(TABLE_OF[kind], lambda r: _is_for(r, keys) and not r["folded"])
+        self._scanned(rows)
         return [Recorded(r["recorded_us"], command_row(kind, r, keys[r["owner"], r["instance_id"]])) for r in rows]
 
     async def nobodys(self, kind: CommandKind) -> list[tuple[str, int]]:

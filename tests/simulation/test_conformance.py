@@ -92,7 +92,7 @@ def by_the_model(role: int) -> list[Any]:
     server = Server(loop, Random(1))
     server.rough = False
     actor = Actor("engine")
-    host = Host(server, actor, Random(1), lambda *_: _no_steps(), lambda *_: None)
+    host = Host(server, actor, Random(1), lambda *_: _no_steps(), lambda *_: None, lambda _: None)
 
     def start(b: Backend) -> Work:
         for id_ in ("self", "other"):

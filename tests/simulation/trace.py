@@ -17,7 +17,9 @@ Attempt = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One row taken in. `folds`: the state's own count after it; `source`: `log`, also by way of the inbox, or `scan`."""
+    """One row taken in. `folds`: the state's own count after it; `source`: `log`, also by way of the inbox, or `scan`, also when
+    what it put into an order waited in the inbox.
+    """
 
     event_id: str
     at_us: int
@@ -53,6 +55,8 @@ class Trace:
         self.asked: dict[tuple[int, int, str, int], tuple[History, int]] = {}
         """By leadership, instance, step and attempt: after how many folds."""
         self.faults: list[str] = []
+        self.scanned: set[str] = set()
+        """Rows that a scan of the tables has read: from then on they stand in its order, not in the log's."""
         self.lives = 0
 
     def new_life(self) -> int:
@@ -75,7 +79,7 @@ class Trace:
         history = self.histories.get((actor.life, subject.key))
         if history is None:
             history = self.histories[actor.life, subject.key] = History(actor.life, subject.key, [])
-        source = "scan" if actor.scanning else "log"
+        source = "scan" if actor.scanning or event.event_id in self.scanned else "log"
         if after is before:
             self.ignored.add(event.event_id)
             return
