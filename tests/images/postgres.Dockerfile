@@ -9,6 +9,8 @@ RUN (getent passwd postgres || useradd --system --home-dir /var/lib/postgresql -
  && mkdir -p /var/lib/postgresql/data /run/postgresql /tmp \
  && chown -R postgres /var/lib/postgresql /run/postgresql && chmod 0700 /var/lib/postgresql/data
 ENV PATH=${BIN}:/usr/local/bin:/usr/bin:/bin
+# as in the official image: what is written all the time stays out of the layers, whose file system may be slow
+VOLUME /var/lib/postgresql/data
 USER postgres
 EXPOSE 5432
 # fast, as in the official image
