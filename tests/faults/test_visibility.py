@@ -269,3 +269,32 @@ def test_when_no_commit_of_anybody_is_answered_nothing_runs_and_afterwards_every
         for number in range(3):
             assert here.end(f"n{number}").status == "completed"
         assert sorted(here.run("select word from public.kept")) == [("0",), ("1",), ("2",)]
+
+
+def test_a_scan_waits_for_what_the_new_slot_has_seen_and_nobody_else_can_see_yet(here: World) -> None:
+    """The slot comes to be behind two transactions, one after the other; what commits between these is in its snapshot.
+
+    A checkpoint after the scan would take the row for one that somebody removed, and drop the state.
+    """
+    with standby(here) as replica:
+        here.kill()
+        here.run("select pg_drop_replication_slot(%s)", [here.database.slot])
+        with here.database.connect(autocommit=False) as first, here.database.connect(autocommit=False) as second:
+            first.execute("select pg_current_xact_id()")
+            here.engine.spawn()
+            says(here, f"backend {first.info.backend_pid} ")
+            second.execute("select pg_current_xact_id()")
+            first.rollback()
+            says(here, f"backend {second.info.backend_pid} ")
+            query = "insert into df.instances (id, graph) values ('unseen-scan', 'select nextval(''public.ran'')')"
+            replica.commit(here, query)
+            second.rollback()
+        says(here, "waiting until all that is committed can be seen")
+        assert not here.run("select 1 from df.instances where id = 'unseen-scan'")
+    here.engine.wait_ready()
+    assert here.end("unseen-scan").rows == [{"nextval": 1}]
+
+
+def says(here: World, what: str) -> None:
+    """Wait until the engine says what it waits for."""
+    wait_until(lambda: what in here.engine.get("/readyz")[1], what=f"{what}: {here.engine.get('/readyz')}")
