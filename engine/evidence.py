@@ -55,7 +55,7 @@ def in_order(subject: Subject, state: State, rows: Sequence[Row]) -> list[Row]:
     """The rows in the order in which they are to be folded into the state."""
     by_time = sorted(rows, key=lambda row: (row.recorded_us, row.event.event_id))
     by_rule = sorted(by_time, key=lambda row: not row.named)
-    if by_rule == by_time or len(rows) > FOLDS:
+    if len(rows) > FOLDS:
         return by_rule
     try:
         return _least_contradicted(_Trial(subject, state, by_time), by_rule, by_time)
@@ -68,6 +68,8 @@ def in_order(subject: Subject, state: State, rows: Sequence[Row]) -> list[Row]:
 
 
 def _least_contradicted(trial: _Trial, by_rule: list[Row], by_time: list[Row]) -> list[Row]:
+    if not trial.has_evidence:
+        return by_rule
     fewest, best = trial.contradicted(by_rule), by_rule
     for order in _others(by_time):
         if not fewest or trial.folds + len(order) > FOLDS:
@@ -100,6 +102,11 @@ class _Trial:
             for row in rows
             if isinstance(event := row.event, Completed) and row.cause in causes and not self._is_past(event)
         ]
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether anything could contradict an order."""
+        return bool(self._evidence)
 
     def _is_past(self, event: Completed) -> bool:
         return fold(self._subject, self._state, event)[0] is self._state

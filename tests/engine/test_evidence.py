@@ -8,7 +8,7 @@ import pytest
 
 from engine import evidence
 from engine.effects import Execute
-from engine.events import Completed, Event, Signalled, Started
+from engine.events import CancelRequested, Completed, Event, Signalled, Started
 from engine.evidence import Row, in_order
 from engine.machine import NEW, fold
 from tests.engine.machinery import ROLE, Json, race, seq, sleep, sql, subject_of, undo, wait
@@ -72,6 +72,20 @@ def test_a_row_that_was_recorded_early_and_committed_late_is_found_its_place_whe
     ]
     taken = chosen(graph, *rows)
     assert taken.index("signal a") < taken.index(f"done {winner}") < taken.index("signal c")
+
+
+def test_a_row_that_was_recorded_early_and_committed_late_is_found_its_place_though_both_orders_are_one() -> None:
+    """A cancellation in a transaction that stayed open while two steps ran. What it stopped was the third."""
+    graph = seq(sql("x"), seq(sql("y"), sql("z")))
+    x, y, z = (str(node.number) for node in subject_of(json.dumps(graph)).graph.nodes if node.query)
+    stopped = Completed("stopped", 4, ROLE, z, 1, "cancelled", None, None)
+    rows = [
+        Row(CancelRequested("cancellation", 1, ""), 1, None, True),
+        done(x, START, at=2, named=True),
+        done(y, f"done {x}", at=3, named=True),
+        Row(stopped, 4, "cancellation", False),
+    ]
+    assert chosen(graph, *rows) == [f"done {x}", f"done {y}", "cancellation", "stopped"]
 
 
 def test_a_cause_that_is_not_known_contradicts_nothing() -> None:
