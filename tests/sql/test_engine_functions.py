@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from engine.connect import connect
+from engine.cut import Cut
 from engine.errors import NotVisible
 from engine.store.postgres import PostgresStore
 from tests.engine.logbook import Log, start
@@ -94,25 +95,51 @@ def test_a_timer_that_is_not_due_by_the_databases_clock_is_skipped(home: Databas
     assert call(home, "record_completions", key, due="2020-01-01 00:00+00") == []
 
 
+def checkpointed(home: Database, cut: Cut) -> None:
+    """Write a checkpoint as the engine that leads does."""
+
+    async def write() -> None:
+        store = PostgresStore(await connect(home.engine_dsn, "walflow-cli"))
+        try:
+            await store.write_checkpoint((await store.checkpoint()).epoch, cut)
+        finally:
+            await store.close()
+
+    asyncio.run(write())
+
+
 def test_a_checkpoint_does_not_say_where_starts_wait_before_they_can_be_seen(home: Database) -> None:
     """A new leader looks for them in the tables, and the log does not bring them again."""
     log = Log(admission=0)
     log.transaction(start())
-
-    async def write(xid: str) -> None:
-        store = PostgresStore(await connect(home.engine_dsn, "walflow-cli"))
-        try:
-            epoch = (await store.checkpoint()).epoch
-            await store.write_checkpoint(epoch, replace(log.book.collect(), xids=[int(xid)], backlog=log.book.backlog))
-        finally:
-            await store.close()
-
     with home.connect("alice", autocommit=False) as connection:
-        found = connection.execute("select pg_current_xact_id()::text").fetchone()
-        assert found is not None
+        cut = replace(log.book.collect(), xids=[its_xid(connection)], backlog=log.book.backlog)
         with pytest.raises(NotVisible):
-            asyncio.run(write(found[0]))
+            checkpointed(home, cut)
         assert home.run("select backlog::text from df.checkpoint") == [("[]",)]
         connection.commit()
-    asyncio.run(write(found[0]))
+    checkpointed(home, cut)
     assert home.run("select backlog::text from df.checkpoint") != [("[]",)]
+
+
+def test_a_checkpoint_does_not_write_a_state_before_all_that_it_rests_on_can_be_seen(home: Database, key: int) -> None:
+    """A new leader runs its next step at once, and does not know what to wait for. No status changes with it here."""
+    log = Log()
+    log.transaction(start(key=key))
+    states = "select count(*) from df.states where instance_key = %s"
+    with home.connect("alice", autocommit=False) as connection:
+        cut = replace(log.book.collect(), xids=[its_xid(connection)], changes=())
+        assert cut.states
+        with pytest.raises(NotVisible):
+            checkpointed(home, cut)
+        assert home.run(states, [key]) == [(0,)]
+        connection.commit()
+    checkpointed(home, cut)
+    assert home.run(states, [key]) == [(1,)]
+
+
+def its_xid(connection: psycopg.Connection[Any]) -> int:
+    """The transaction's id."""
+    found = connection.execute("select pg_current_xact_id()::text::bigint").fetchone()
+    assert found is not None
+    return int(found[0])
