@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
+
+NEWEST: Final = 10_000
+"""Starts of one transaction that are remembered by their ids. Whose id is forgotten is looked for in the tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +33,13 @@ class Backlogs(dict[int, Backlog]):
         self._unseen: dict[int, dict[int, int]] = defaultdict(dict)
         """By submitter and transaction, the lowest key of those that may not be visible to whoever looked last."""
         self.newest: dict[tuple[int, str], int] = {}
-        """Keys of those that the present transaction brought, by submitter and id: its commands may know them by these only."""
+        """Keys of those that the present transaction brought, by submitter and id: its commands may know them by these only.
+        Not of all, where it brought very many.
+        """
 
     def postpone(self, submitter: int, id_: str, key: int, xid: int) -> None:
         """A start waits. `xid`: its transaction, 0 when it was read from a table."""
-        if xid:
+        if xid and len(self.newest) < NEWEST:
             self.newest[submitter, id_] = key
         known = self.get(submitter)
         if known is None:

@@ -405,9 +405,11 @@ COMMANDS: Final[tuple[CommandKind, ...]] = ("signal", "cancellation", "release")
 
 async def see_unfolded(store: Scanning, book: Book) -> Seen:
     """A snapshot of the unfinished instances, of the commands without a mark and of the completions of what `book` takes for
-    unanswered, then a position of the log.
+    unanswered, then a position of the log. Starts that wait for room are left out: they may be millions, and are looked for
+    between their keys anyway.
     """
-    return await store.see_unfolded(await _asked(book))
+    asked = await _asked(book)
+    return await store.see_unfolded(asked, dict(book.backlog))
 
 
 async def _asked(book: Book) -> list[CompletionKey]:

@@ -17,13 +17,14 @@ Refused     the database does not take it, now or later
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from cdc.errors import Problem
 from cdc.lsn import Lsn
 from cdc.slot import SlotState
+from engine.backlog import Backlog
 from engine.cut import Cut
 from engine.rows import CommandKind, CommandRow, CompletionRow, WaitRow
 from engine.store.rows import (
@@ -164,9 +165,9 @@ class Scanning(Loading, Inbox, Protocol):
     async def unfolded_waits(self) -> list[WaitRow]:
         """Waits that are not marked as folded."""
 
-    async def see_unfolded(self, asked: Sequence[CompletionKey]) -> Seen:
-        """A snapshot of the unfinished instances, of commands and waits without a mark and of which of the keys `asked` are
-        taken, then a position of the log.
+    async def see_unfolded(self, asked: Sequence[CompletionKey], waiting: Mapping[int, Backlog]) -> Seen:
+        """A snapshot of the unfinished instances but those of `waiting`, of commands and waits without a mark and of which of the
+        keys `asked` are taken, then a position of the log.
         """
 
     async def commands_among(self, kind: CommandKind, event_ids: Sequence[str]) -> list[Recorded[CommandRow]]:

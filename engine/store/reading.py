@@ -6,13 +6,14 @@ through all of an index as cheap as looking one key up; a session keeps such a p
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, LiteralString
 
 from psycopg import sql as pgsql
 
 from cdc.lsn import parse_lsn
+from engine.backlog import Backlog
 from engine.rows import CommandKind, CommandRow, CompletionRow, InstanceRow, WaitRow, readable
 from engine.store.border import Connected
 from engine.store.rows import CompletionKey, Recorded, Seen, SetAside, StoredInstance
@@ -331,7 +332,7 @@ class PostgresReading(Connected):
 
     # --- what the log did not bring -------------------------------------------------------------------------------------
 
-    async def see_unfolded(self, asked: Sequence[CompletionKey]) -> Seen:
+    async def see_unfolded(self, asked: Sequence[CompletionKey], waiting: Mapping[int, Backlog]) -> Seen:
         async with self.transaction():
             await self.run("set transaction isolation level repeatable read, read only")
             keys = await self.rows(
@@ -339,7 +340,11 @@ class PostgresReading(Connected):
                 select i.key from df.instances i
                  where i.status in ('pending', 'running')
                    and not exists (select from df.states s where s.instance_key = i.key)
-                """
+                   and not exists (
+                     select from unnest(%s::oid[], %s::bigint[], %s::bigint[]) as w(submitter, after, last)
+                      where w.submitter = i.submitter and i.key > w.after and i.key <= w.last)
+                """,
+                _columns([(role, between.after, between.last) for role, between in waiting.items()], 3),
             )
             commands: dict[CommandKind, list[str]] = {}
             for kind, (table, _) in _COMMANDS.items():

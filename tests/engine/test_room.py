@@ -546,3 +546,16 @@ def test_a_stray_is_late_until_its_mark_is_stored(away: tuple[Log, Cut]) -> None
     assert log.book.is_late("go")
     log.checkpoint(now_us=log.at_us)
     assert not log.book.is_late("go")
+
+
+def test_a_transaction_of_very_many_starts_is_not_remembered_start_by_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ids of the first are; a command in the same statement for one of the others is looked for in the tables."""
+    monkeypatch.setattr("engine.backlog.NEWEST", 2)
+    log = Log(admission=0)
+    log.begin()
+    for key in range(1, 6):
+        log.insert(*start(wait("s"), key, f"w{key}"))
+    assert len(log.book.backlog.newest) == 2
+    log.insert(*signal("s", key=None, id_="w5"))
+    log.commit()
+    assert [stray.row.instance_id for stray in log.book.strays] == ["w5"]

@@ -10,6 +10,7 @@ import pytest
 
 from cdc.lsn import Lsn
 from engine import recovery
+from engine.backlog import Backlog
 from engine.book import Book
 from engine.codec import VERSION, encode
 from engine.connect import connect
@@ -135,3 +136,21 @@ def test_a_scan_folds_first_what_an_existing_completion_names_as_its_cause(datab
     assert folded == 4
     assert cut.marks.taken == {(event, owner): "4"}, "b won again"
     assert [change.status for change in cut.changes] == ["completed"]
+
+
+def test_a_cross_check_does_not_read_the_starts_that_wait_for_room(database: Database) -> None:
+    """There may be millions. Those of others, and those beside the keys between which they lie, are read."""
+    for role in ("alice", "bob"):
+        database.run("select df.start('select 1') from generate_series(1, 4)", role=role)
+    rows = database.run("select submitter::bigint, array_agg(key order by key) from df.instances group by 1 order by 2")
+    (alice, hers), (_, his) = rows
+
+    async def seen() -> list[int]:
+        store = PostgresStore(await connect(database.engine_dsn, "walflow-cli"))
+        try:
+            waiting = {alice: Backlog(after=hers[0], last=hers[2], count=2)}
+            return (await store.see_unfolded([], waiting)).keys
+        finally:
+            await store.close()
+
+    assert sorted(asyncio.run(seen())) == [hers[0], hers[3], *his]

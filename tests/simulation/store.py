@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
 from cdc.errors import Problem
 from cdc.lsn import Lsn
 from cdc.slot import SlotState
+from engine.backlog import Backlog
 from engine.cut import HORIZON_US, Cut
 from engine.machine import FOREVER
 from engine.rows import CommandKind, CommandRow, CompletionRow, InstanceRow, WaitRow
@@ -324,7 +325,11 @@ class Store(Connection):
     async def unfolded_waits(self) -> list[WaitRow]:
         return [wait_row(row) for row in await self._rows("waits", lambda r: not r["folded"])]
 
-    async def see_unfolded(self, asked: Sequence[CompletionKey]) -> Seen:
+    async def see_unfolded(self, asked: Sequence[CompletionKey], waiting: Mapping[int, Backlog]) -> Seen:
+        def waits(row: Row) -> bool:
+            between = waiting.get(row["submitter"])
+            return between is not None and between.after < row["key"] <= between.last
+
         def read(b: Backend) -> Seen:
             tables = b.server.tables
             commands: dict[CommandKind, list[str]] = {"release": []}
@@ -335,7 +340,7 @@ class Store(Connection):
                 [
                     r["key"]
                     for r in tables["instances"].rows(b.sees)
-                    if r["status"] in UNFINISHED and state_of(b, r["key"]) is None
+                    if r["status"] in UNFINISHED and state_of(b, r["key"]) is None and not waits(r)
                 ],
                 commands,
                 [r["event_id"] for r in tables["waits"].rows(b.sees) if not r["folded"]],
