@@ -380,6 +380,8 @@ class Pools:
             if error.sqlstate in NO_RIGHT:
                 raise LoginRefused(f"the submitter cannot run steps: {error.message}", error.sqlstate, GRANT)
             raise WalflowError(error.message)
+        if connection.closed:  # between its answer and now
+            raise WalflowError("the connection was lost")
 
     def _cleared(self, pool: Pool, suspects: frozenset[int]) -> None:
         pool.suspects -= suspects
@@ -395,9 +397,9 @@ class Pools:
         self._size -= 1
 
     def _lost_idle(self, pool: Pool, connection: StepConnection) -> None:
-        if connection in pool.idle:
+        if connection in pool.idle:  # else it is being opened, and whoever opens it sees that it is closed
             pool.idle.remove(connection)
-        self._size -= 1
+            self._size -= 1
 
     def _rest(self, pool: Pool, why: ServerError, *, for_ever: bool = False) -> None:
         """No connection to be had: later again, and after as many times as a step is repeated its jobs are refused.

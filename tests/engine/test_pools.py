@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Set
 from random import Random
 
-from engine.executors.driver import OnLoss, ServerError, StepConnection
+import pytest
+
+from engine.executors.driver import Done, OnLoss, ServerError, StepConnection
 from engine.executors.pools import SWEEP_SECONDS, UNUSED_SECONDS, Pools
 from tests.engine.logbook import ALICE, BOB
 from tests.engine.test_steps_under_way import Connection
@@ -154,5 +156,39 @@ def test_a_role_that_has_none_gets_the_next_that_is_given_back_though_its_role_w
             await asyncio.sleep(0)
         assert waits.connection is not None
         assert busy[2].connection is None
+
+    work(scene)
+
+
+class Lost(Connection):
+    """Ended by its server when it has just answered that it is ready."""
+
+    def __init__(self, pid: int, on_idle_loss: OnLoss) -> None:
+        super().__init__(pid)
+        self._on_idle_loss = on_idle_loss
+
+    def prepare(self, done: Done) -> None:
+        super().prepare(done)
+        self.closed = True
+        self._on_idle_loss(self)
+
+
+def test_a_connection_that_is_lost_the_moment_it_is_ready_is_given_to_nobody_and_counted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.executors.pools.FIRST_REST_SECONDS", 0.0)
+
+    async def scene(agency: Agency) -> None:
+        opened: list[Connection] = []
+
+        async def connect(role: int, *, end_all: bool, end: Set[int], on_idle_loss: OnLoss) -> StepConnection:
+            opened.append(Lost(1, on_idle_loss) if not opened else Connection(2))
+            return opened[-1]
+
+        monkeypatch.setattr(agency, "connect", connect)
+        first = await agency.want(ALICE)
+        assert first.connection is opened[1]
+        assert (await agency.want(BOB)).connection is opened[2], "there is room for two"
+        assert (await agency.want(CAROL)).connection is None, "and not for three"
 
     work(scene)
