@@ -7,6 +7,7 @@ that the server took for one of the type: written for it, or found by fuzzing it
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -172,8 +173,8 @@ def result_of(connection: Connection, query: str, parameters: list[Any]) -> str:
 
 
 def run(connection: Connection, query: str, parameters: list[Any]) -> list[Any]:
-    """The one row of a statement with these parameters, which may have percent signs of its own elsewhere."""
-    escaped = query.replace("%", "%%").replace("%%s", "%s")
+    """The one row of a statement with these parameters, each with its type behind it; percent signs elsewhere are its own."""
+    escaped = re.sub(r"%(?!s::)", "%%", query)
     row = connection.execute(escaped.encode(), parameters).fetchone()
     assert row is not None
     return list(row)
