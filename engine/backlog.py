@@ -24,6 +24,10 @@ class Backlog:
     last: int
     count: int
 
+    def spans(self, key: int) -> bool:
+        """Whether the key lies between theirs."""
+        return self.after < key <= self.last
+
 
 class Backlogs(dict[int, Backlog]):
     """By submitter. A submitter without waiting starts is not in it."""

@@ -328,7 +328,7 @@ class Book:
     def is_waiting(self, row: InstanceRow) -> bool:
         """Whether the start waits for admission, among others of its submitter."""
         waiting = self.backlog.get(row.submitter)
-        return waiting is not None and waiting.after < row.key <= waiting.last
+        return waiting is not None and waiting.spans(row.key)
 
     def hold_for(self, keys: Iterable[int]) -> None:
         """These are about to come into memory: what comes for them meanwhile is held."""

@@ -328,7 +328,7 @@ class Store(Connection):
     async def see_unfolded(self, asked: Sequence[CompletionKey], waiting: Mapping[int, Backlog]) -> Seen:
         def waits(row: Row) -> bool:
             between = waiting.get(row["submitter"])
-            return between is not None and between.after < row["key"] <= between.last
+            return between is not None and between.spans(row["key"])
 
         def read(b: Backend) -> Seen:
             tables = b.server.tables
