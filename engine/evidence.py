@@ -97,10 +97,11 @@ class _Trial:
         self._base = frozenset(_asked(outstanding(subject, state)))
         # a cause that is not known says nothing, nor does what the state has behind it
         causes = {row.event.event_id for row in rows}.union(cause for _, _, cause in self._base)
+        past = self._past(rows)
         self._evidence = [
             (event.step, event.attempt, row.cause)
             for row in rows
-            if isinstance(event := row.event, Completed) and row.cause in causes and not self._is_past(event)
+            if isinstance(event := row.event, Completed) and row.cause in causes and event.event_id not in past
         ]
 
     @property
@@ -108,8 +109,19 @@ class _Trial:
         """Whether anything could contradict an order."""
         return bool(self._evidence)
 
-    def _is_past(self, event: Completed) -> bool:
-        return fold(self._subject, self._state, event)[0] is self._state
+    def _past(self, by_time: Sequence[Row]) -> set[str | None]:
+        """Completions that the state has behind it: those that say nothing to it, and those that such a row asked for and that
+        are not asked for any more. (To the state a step of an earlier try looks like one that may still come.)
+        """
+        past = set[str | None]()
+        for row in by_time:
+            event = row.event
+            if isinstance(event, Completed) and (
+                (row.cause in past and (event.step, event.attempt, row.cause) not in self._base)
+                or fold(self._subject, self._state, event)[0] is self._state
+            ):
+                past.add(event.event_id)
+        return past
 
     def contradicted(self, order: Sequence[Row]) -> int:
         """How many completions the order does not account for."""
@@ -119,8 +131,9 @@ class _Trial:
             before = state
             state, effects = fold(self._subject, before, row.event)
             asked.update(_asked(effects))
-            # what was kept until its step was reached is not asked for any more; thousands may be, of steps that never come
-            if len(state.stash) < len(before.stash):
+            # what was kept until its step was reached is not asked for any more; thousands may be, of steps that never come.
+            # whoever has finished keeps nothing, and has reached nothing by that
+            if len(state.stash) < len(before.stash) and not state.finished:
                 kept.update(before.stash.keys() - state.stash.keys())
         return sum(
             (step, attempt, cause) not in asked and (step, attempt) not in kept

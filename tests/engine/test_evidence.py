@@ -7,11 +7,11 @@ import json
 import pytest
 
 from engine import evidence
-from engine.effects import Execute
-from engine.events import CancelRequested, Completed, Event, Signalled, Started
+from engine.effects import Execute, StartTimer
+from engine.events import CancelRequested, Completed, Event, Outcome, Signalled, Started
 from engine.evidence import Row, in_order
 from engine.machine import NEW, fold
-from tests.engine.machinery import ROLE, Json, race, seq, sleep, sql, subject_of, undo, wait
+from tests.engine.machinery import ROLE, Json, race, retry, seq, sleep, sql, subject_of, timeout, undo, wait
 
 START = "start"
 
@@ -86,6 +86,45 @@ def test_a_row_that_was_recorded_early_and_committed_late_is_found_its_place_tho
         Row(stopped, 4, "cancellation", False),
     ]
     assert chosen(graph, *rows) == [f"done {x}", f"done {y}", "cancellation", "stopped"]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known cause", "unknown cause"])
+def test_what_an_earlier_try_undid_is_no_evidence_that_an_early_end_could_account_for(known: bool) -> None:
+    """In the second try the time-out came first, its step was done all the same, and so the first part is being undone. An order
+    in which the step comes before the time-out ends the workflow, and with it forgets what was kept of the first try.
+    """
+    graph = retry(seq(undo(sql("x"), seq(sql("u"), sql("v"))), timeout(sql("y"), 0)), 2)
+    subject = subject_of(json.dumps(graph))
+    x, u, v, y = (str(next(n.number for n in subject.graph.nodes if n.query == query)) for query in "xuvy")
+    (late,) = (str(node.number) for node in subject.graph.nodes if node.kind == "TIMEOUT")
+
+    def came(step: str, cause: str, second: int, *, named: bool = True, outcome: Outcome = "completed") -> Row:
+        owner = 0 if step.split(".")[0] in ("1", late) else ROLE  # timers are the engine's
+        event = Completed(step, second * 1_000_000, owner, step, 1, outcome, None, None)
+        return Row(event, event.at_us, cause, named)
+
+    before = [
+        came(f"{x}.1", START, 1),
+        came(f"{late}.1", f"{x}.1", 2),
+        came(f"{y}.1", f"{late}.1", 3, outcome="cancelled"),
+        came(f"{u}.1", f"{y}.1" if known else "a signal", 4),
+        came(f"{v}.1", f"{u}.1", 5),
+    ]
+    after = [
+        came("1.1", f"{v}.1", 7),
+        came(f"{x}.2", "1.1", 8),
+        came(f"{late}.2", f"{x}.2", 9, named=False),
+        came(f"{y}.2", f"{x}.2", 10),
+        came(f"{u}.2", f"{y}.2", 11, named=False),
+    ]
+    rows = [*before, *after]
+    state, _ = fold(subject, NEW, Started(START, 0))
+    for row in before:
+        state, effects = fold(subject, state, row.event)
+    assert [type(effect) for effect in effects] == [StartTimer], "the checkpoint is of between the tries"
+    assert in_order(subject, state, rows) == rows
+    if known:
+        assert not evidence._Trial(subject, state, rows).contradicted(rows), "and nothing more is tried"
 
 
 def test_a_cause_that_is_not_known_contradicts_nothing() -> None:

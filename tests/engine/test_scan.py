@@ -10,7 +10,6 @@ import pytest
 
 from cdc.lsn import Lsn
 from engine import recovery
-from engine.backlog import Backlog
 from engine.book import Book
 from engine.codec import VERSION, encode
 from engine.connect import connect
@@ -148,8 +147,10 @@ def test_a_cross_check_does_not_read_the_starts_that_wait_for_room(database: Dat
     async def seen() -> list[int]:
         store = PostgresStore(await connect(database.engine_dsn, "walflow-cli"))
         try:
-            waiting = {alice: Backlog(after=hers[0], last=hers[2], count=2)}
-            return (await store.see_unfolded([], waiting)).keys
+            book = Book(visibility=Visibility(0), dispatch=lambda _live, _effect: None)
+            for key in hers[1:3]:
+                book.backlog.postpone(alice, "", key, 0)
+            return (await recovery.see_unfolded(store, book)).keys
         finally:
             await store.close()
 

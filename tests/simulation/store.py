@@ -96,7 +96,8 @@ class Store(Connection):
         try:
             yield
         except BaseException:
-            self.server.loop.after(0, self.backend.rollback_block)
+            if not self.lost:  # else nobody can ask for it; the server ends the session when it notices
+                self.server.loop.after(0, self.backend.rollback_block)
             raise
         await self._exchange(self.backend.commit_block, self._answered)
 
