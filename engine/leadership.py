@@ -582,6 +582,7 @@ class Leadership:
         if self.stream.progress.durable < position:
             await self._send_heartbeat()  # its row takes a checkpoint past the position
         while self.stream.progress.durable < position:
+            self._checkpointer.hasten()
             await asyncio.sleep(patience_seconds)
 
     # --- what is not in memory ----------------------------------------------------------------------------------------------

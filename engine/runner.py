@@ -56,7 +56,7 @@ COUNTING_SECONDS: Final = 2.0
 FIRST_DELAY_SECONDS: Final = 0.2
 AWAY_DELAY_SECONDS: Final = 0.5
 """Between tries to reach a server that is away, at most: a try costs little, and work goes on as soon as it is back."""
-LONGEST_DELAY_SECONDS: Final = 2.0
+LONGEST_DELAY_SECONDS: Final = 1.0
 """Between tries to lead, at most; doubled each time that one fails on a server that is there."""
 LED_SECONDS: Final = 0.3
 """Whoever led for so long did not fail: his next try is a first one."""

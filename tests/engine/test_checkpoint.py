@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from itertools import count
 
 import pytest
 
 from cdc.lsn import Lsn
-from engine.checkpoint import Checkpointer
+from engine.checkpoint import MANY_INSTANCES, Checkpointer
 from engine.cut import BUSY_PROGRESS_US, QUIET, SHOWN_IN_A_HURRY, Cut
 from engine.errors import Fenced, Lost, NotVisible
 from engine.store.rows import Written
@@ -115,38 +116,77 @@ def test_a_checkpoint_that_was_not_committed_is_as_urgent_as_before() -> None:
     assert log.book.urgent
 
 
+class Running:
+    """A checkpointer at work. Each of its checkpoints takes `took` seconds by its clock."""
+
+    def __init__(self, took: float) -> None:
+        self.log = Log()
+        self.store = Store()
+        clock = count(step=took)
+        self.writer = Checkpointer(
+            self.log.book,
+            self.store,  # type: ignore[arg-type]  # the one statement that it sends
+            1,
+            monotonic=lambda: next(clock),
+            confirm=lambda _lsn: None,
+            observed=lambda _seconds, _instances: None,
+        )
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.writer.run())
+        yield
+        task.cancel()
+
+    async def written(self, cuts: int) -> None:
+        self.writer.poke()
+        async with asyncio.timeout(20):
+            while len(self.store.cuts) < cuts:
+                await asyncio.sleep(0.001)
+
+    async def waits(self) -> None:
+        """Its next checkpoint does not come soon."""
+        before = len(self.store.cuts)
+        self.writer.poke()
+        await asyncio.sleep(0.05)
+        assert len(self.store.cuts) == before
+
+
 def test_between_two_checkpoints_of_a_flood_there_is_a_pause_which_ends_when_somebody_else_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("engine.checkpoint.LONGEST_PAUSE_SECONDS", 60.0)
-    log, store = Log(), Store()
-    clock = count(step=1000.0)
-    writer = Checkpointer(
-        log.book,
-        store,  # type: ignore[arg-type]  # the one statement that it sends
-        1,
-        monotonic=lambda: next(clock),
-        confirm=lambda _lsn: None,
-        observed=lambda _seconds, _instances: None,
-    )
-
-    async def written(cuts: int) -> None:
-        writer.poke()
-        async with asyncio.timeout(20):
-            while len(store.cuts) < cuts:
-                await asyncio.sleep(0.001)
 
     async def work() -> None:
-        task = asyncio.create_task(writer.run())
-        ends(log, range(1, QUIET + 2))
-        await written(1)
-        ends(log, range(11, 12))
-        writer.poke()
-        await asyncio.sleep(0.05)
-        assert len(store.cuts) == 1, "hers wait"
-        ends(log, range(21, 22), BOB)
-        await written(2)
-        task.cancel()
+        here = Running(took=1000.0)
+        async with here.at_work():
+            ends(here.log, range(1, QUIET + 2))
+            await here.written(1)
+            ends(here.log, range(11, 12))
+            await here.waits()
+            ends(here.log, range(21, 22), BOB)
+            await here.written(2)
+
+    asyncio.run(work())
+
+
+def test_after_a_checkpoint_of_many_there_is_a_pause_however_quick_it_was_which_ends_when_somebody_waits_for_a_position(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.checkpoint.FLOOD_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr("engine.checkpoint.LONGEST_PAUSE_SECONDS", 60.0)
+
+    async def work() -> None:
+        here = Running(took=0.0)
+        async with here.at_work():
+            ends(here.log, range(1, MANY_INSTANCES + 1))
+            await here.written(1)
+            ends(here.log, range(101, 101 + MANY_INSTANCES + 1))
+            await here.written(2)
+            ends(here.log, range(201, 202))
+            await here.waits()
+            here.writer.hasten()
+            await here.written(3)
 
     asyncio.run(work())
 
