@@ -60,6 +60,14 @@ class Rig:
                 assert time.monotonic() < until, f"{count} instances are not completed"
                 time.sleep(0.02)
 
+    def finish(self, count: int) -> float:
+        """Starts `count` workflows and waits for their end: seconds from the commit of their INSERT."""
+        before = self.finished()
+        self.start_workflows(count)
+        began = time.monotonic()
+        self.wait_finished(before + count)
+        return time.monotonic() - began
+
     def finished(self) -> int:
         """How many instances the checkpoints say are completed."""
         return int(self.value("select completed_total from df.checkpoint"))

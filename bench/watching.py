@@ -6,7 +6,6 @@ import os
 import statistics
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,17 +59,11 @@ def metrics(rig: Rig) -> list[Figure]:
 
 def _round(rig: Rig, engine: EngineProcess) -> tuple[float, float]:
     """Steps a second, and the engine's processor seconds a step. What comes first is not measured: plans and pages are cold."""
-    _finish(rig, WORKFLOWS // 8)
-    used, began = _processor_seconds(engine), time.monotonic()
-    _finish(rig, WORKFLOWS)
+    rig.finish(WORKFLOWS // 8)
+    used = _processor_seconds(engine)
+    seconds = rig.finish(WORKFLOWS)
     steps = WORKFLOWS * STEPS
-    return steps / (time.monotonic() - began), (_processor_seconds(engine) - used) / steps
-
-
-def _finish(rig: Rig, count: int) -> None:
-    before = rig.finished()
-    rig.start_workflows(count)
-    rig.wait_finished(before + count)
+    return steps / seconds, (_processor_seconds(engine) - used) / steps
 
 
 def _processor_seconds(engine: EngineProcess) -> float:
