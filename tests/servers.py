@@ -26,7 +26,7 @@ from psycopg.rows import TupleRow
 
 from engine.embedded import EmbeddedServer, Version, free_port
 from sql.migrate import migrate
-from tests.warm import WarmProcess, die_with_parent
+from tests.warm import POSSIBLE, WarmProcess, die_with_parent
 
 T = TypeVar("T")
 E = TypeVar("E", bound="EngineProcess")
@@ -234,8 +234,9 @@ class EngineProcess:
         variables = {f"WALFLOW_{name.upper()}": str(value) for name, value in self.settings.items()}
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "WALFLOW_"))}
         with self.log_path.open("ab") as log:
-            if not self.prefix and not self.environment and hasattr(os, "pidfd_open"):
-                self._process = WarmProcess({**clean, **variables}, self.log_path)
+            if not self.prefix and not self.environment and POSSIBLE:
+                output = self.log_path
+                self._process = WarmProcess(["run"], {**clean, **variables}, stdout=output, stderr=output)
             else:
                 self._process = subprocess.Popen(
                     [*self.prefix, sys.executable, "-m", "engine", "run"],

@@ -1,12 +1,13 @@
-"""Engine processes that are forked off one which has imported everything: half a second of processor time less for each.
+"""Processes of walflow that are forked off one which has imported everything: a quarter to half a second of processor time less
+for each.
 
 What is forked is a process as any other, in a session of its own, with its own environment, streams, signals and exit code; only
 the imports it has in common with others. It dies with the process that it was forked off, and that one with the tests.
 
     python -m tests.warm FD
 
-serves a socket: one line of JSON asks, one answers. `{"variables": …, "log": …}` starts an engine and gives its process id;
-`{"wait": pid}` gives the exit code of one that has ended.
+serves a socket: one line of JSON asks, one answers. `{"arguments": …, "variables": …, "streams": …}` starts a process and gives
+its process id; `{"wait": pid}` gives the exit code of one that has ended.
 """
 
 from __future__ import annotations
@@ -20,23 +21,39 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 ROOT: Final = Path(__file__).parent.parent
 PR_SET_PDEATHSIG: Final = 1
+POSSIBLE: Final = hasattr(os, "pidfd_open")
+"""Whether this system can tell of the end of a process that is not ours. Elsewhere each process starts by itself."""
 
 
 class WarmProcess:
-    """What the tests want of subprocess.Popen. `walflow run` with these variables, its output appended to a file."""
+    """What the tests want of subprocess.Popen. `walflow` with these arguments and variables; what it writes is appended to files,
+    UTF-8 whatever the variables say.
+    """
 
-    def __init__(self, variables: Mapping[str, str], log_path: Path) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        variables: Mapping[str, str],
+        *,
+        stdin: Path = Path(os.devnull),
+        stdout: Path,
+        stderr: Path,
+    ) -> None:
         self.returncode: int | None = None
-        self.pid: int = _ask({"variables": dict(variables), "log": str(log_path)})
+        self._name = " ".join(("walflow", *arguments))
+        streams = [str(stdin), str(stdout), str(stderr)]
+        self.pid: int = _ask({"arguments": list(arguments), "variables": dict(variables), "streams": streams})
         self._ended = os.pidfd_open(self.pid)
 
     def poll(self) -> int | None:
@@ -47,7 +64,7 @@ class WarmProcess:
         """Wait for the end. Raises TimeoutExpired."""
         code = self._look(timeout)
         if code is None:
-            raise subprocess.TimeoutExpired("walflow run", timeout or 0.0)
+            raise subprocess.TimeoutExpired(self._name, timeout or 0.0)
         return code
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -60,6 +77,23 @@ class WarmProcess:
             self.returncode = _ask({"wait": self.pid})
             os.close(self._ended)
         return self.returncode
+
+
+def run(
+    arguments: Sequence[str], variables: Mapping[str, str], stdin: str | None, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """As subprocess.run: a command, to its end, with what it wrote."""
+    with tempfile.TemporaryDirectory() as name:
+        given, out, err = (Path(name, stream) for stream in ("stdin", "stdout", "stderr"))
+        given.write_text(stdin or "")
+        process = WarmProcess(arguments, variables, stdin=given, stdout=out, stderr=err)
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            raise
+        return subprocess.CompletedProcess(["walflow", *arguments], code, out.read_text(), err.read_text())
 
 
 # --- the side of the tests ------------------------------------------------------------------------------------------------
@@ -121,25 +155,27 @@ def serve(descriptor: int) -> None:
                 answer = os.fork()
                 if answer == 0:
                     os.close(descriptor)
-                    _run(question["variables"], question["log"])
+                    _run(question["arguments"], question["variables"], question["streams"])
             questions.write(json.dumps(answer).encode() + b"\n")
             questions.flush()
 
 
-def _run(variables: Mapping[str, str], log: str) -> NoReturn:
-    """Be `walflow run`."""
+def _run(arguments: list[str], variables: Mapping[str, str], streams: list[str]) -> NoReturn:
+    """Be `walflow`."""
     code: object = 1
     try:
         os.setsid()
         die_with_parent()
-        for path, flags, descriptors in ((os.devnull, os.O_RDONLY, (0,)), (log, os.O_WRONLY | os.O_APPEND, (1, 2))):
-            opened = os.open(path, flags | os.O_CREAT)
-            for descriptor in descriptors:
-                os.dup2(opened, descriptor)
+        for descriptor, path in enumerate(streams):
+            opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT if descriptor else os.O_RDONLY)
+            os.dup2(opened, descriptor)
             os.close(opened)
+        for stream in (sys.stdin, sys.stdout, sys.stderr):
+            assert isinstance(stream, TextIOWrapper)
+            stream.reconfigure(encoding="utf-8")
         os.environ.clear()
         os.environ.update(variables)
-        sys.argv = ["walflow", "run"]
+        sys.argv = ["walflow", *arguments]
         from engine.cli import main
 
         main()

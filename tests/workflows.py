@@ -133,6 +133,16 @@ class World:
         """
         return {pid for (pid,) in self.run(query, [role])}
 
+    def sender(self) -> int:
+        """Process id of the server's sender that the leader reads from."""
+        query = "select active_pid from pg_replication_slots where slot_name = %s and active_pid is not null"
+        return int(wait_until(lambda: self.run(query, [self.database.slot]))[0][0])
+
+    def end_sender(self) -> None:
+        """What the server does by itself when a leader does not answer for `wal_sender_timeout`. It may be gone already."""
+        query = "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = %s"
+        self.run(query, [self.database.slot])
+
     def kill(self) -> None:
         """SIGKILL for the engine; returns when the server, too, has done the last that it was asked for."""
         self.engine.kill()

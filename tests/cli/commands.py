@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any, Final
 
+from tests import warm
 from tests.servers import Database
 
 COMMAND_SECONDS: Final = 60.0
@@ -17,6 +19,11 @@ def clean_environment() -> dict[str, str]:
     """Without what would say where, as whom, how wide or in which colours."""
     known = ("PG", "WALFLOW_", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TERM", "LC_", "LANG")
     return {name: value for name, value in os.environ.items() if not name.startswith(known)}
+
+
+def in_utf8(environment: Mapping[str, str]) -> dict[str, str]:
+    """These variables and no others that matter, but for the encoding."""
+    return {**clean_environment(), "LANG": "C.UTF-8", **environment}
 
 
 def environment_of(database: Database, role: str = "alice") -> dict[str, str]:
@@ -33,7 +40,7 @@ def walflow(*arguments: str, stdin: str | None = None, **environment: str) -> su
     """Run it to its end, with its output in pipes."""
     return subprocess.run(
         [sys.executable, "-m", "engine", *arguments],
-        env={**clean_environment(), "LANG": "C.UTF-8", **environment},
+        env=in_utf8(environment),
         input=stdin,
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,
@@ -51,7 +58,9 @@ class Shell:
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command, whatever comes of it."""
-        return walflow(*arguments, stdin=stdin, **self.environment)
+        if not warm.POSSIBLE:
+            return walflow(*arguments, stdin=stdin, **self.environment)
+        return warm.run(arguments, in_utf8(self.environment), stdin, COMMAND_SECONDS)
 
     def says(self, *arguments: str, stdin: str | None = None) -> str:
         """Standard output of a command that must succeed."""

@@ -18,7 +18,7 @@ from typing import Any, Final, Self, TypeVar
 
 import pyte
 
-from tests.cli.commands import clean_environment
+from tests.cli.commands import in_utf8
 from tests.servers import PATIENCE_SECONDS
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Terminal:
         self.before: list[Any] = termios.tcgetattr(self._slave)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "engine", *arguments] if shell is None else ["bash", "-c", shell],
-            env={**clean_environment(), "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
+            env=in_utf8({"TERM": "xterm-256color", **environment}),
             stdin=self._slave,
             stdout=self._slave,
             stderr=self._slave,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from engine.cli import app as app_module
-from tests.cli.commands import Shell, clean_environment, environment_of, walflow
+from tests.cli.commands import Shell, environment_of, in_utf8, walflow
 from tests.cli.terminal import CTRL_C, Terminal
 from tests.servers import Cluster, wait_until
 from tests.workflows import World
@@ -170,7 +170,7 @@ def test_a_pipe_that_is_closed_early_makes_no_noise(town: World, alice: Shell, c
     line = f"{sys.executable} -m engine {command} | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", line],
-        env={**clean_environment(), "LANG": "C.UTF-8", **alice.environment},
+        env=in_utf8(alice.environment),
         capture_output=True,
         text=True,
         check=True,
@@ -183,7 +183,7 @@ def test_a_pipe_that_is_closed_early_makes_no_noise(town: World, alice: Shell, c
 def test_a_full_disk_is_said_to_be_one(alice: Shell, command: str) -> None:
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m engine {command} >/dev/full"],
-        env={**clean_environment(), "LANG": "C.UTF-8", **alice.environment},
+        env=in_utf8(alice.environment),
         capture_output=True,
         text=True,
         check=False,

@@ -49,7 +49,7 @@ def test_a_step_that_commits_after_the_takeover_is_not_begun_a_second_time(datab
         here.engine.kill()
         here.run(f"alter role {role} connection limit 0")  # so the new leader does not end that backend
         here.engine.start()
-        with frozen(here.value("select active_pid from pg_replication_slots where slot_name = %s", [database.slot])):
+        with frozen(here.sender()):
             gate.execute("select pg_advisory_unlock(1)")
             wait_until(lambda: here.history(id) == [("1", "completed")])
             here.run(f"alter role {role} connection limit -1")

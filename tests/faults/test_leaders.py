@@ -127,10 +127,7 @@ def test_a_frozen_leader_whose_slot_was_taken_is_fenced_when_it_thaws(database: 
         load.start()
         frozen.freeze()
         load.start()
-        # what the server does by itself after wal_sender_timeout
-        here.run(
-            "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = %s", [database.slot]
-        )
+        here.end_sender()
         standby.wait_ready()
         load.start()
         load.check()
@@ -201,10 +198,7 @@ def test_two_engines_never_run_a_step_twice_however_often_the_lead_changes(datab
         load = Load(here)
         for _ in range(6):
             load.start()
-            here.run(
-                "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = %s",
-                [database.slot],
-            )
+            here.end_sender()
             load.start()
             wait_until(lambda: any(engine.status().get("role") == "leader" for engine in engines))
             for engine in engines:

@@ -24,10 +24,9 @@ def drop(here: World) -> None:
     """Drop the engine's slot, ending whoever reads it."""
 
     def dropped() -> bool:
-        slot = here.database.slot
-        here.run("select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = %s", [slot])
+        here.end_sender()
         try:
-            here.run("select pg_drop_replication_slot(%s)", [slot])
+            here.run("select pg_drop_replication_slot(%s)", [here.database.slot])
         except psycopg.errors.ObjectInUse:
             return False
         return True

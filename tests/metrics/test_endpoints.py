@@ -81,7 +81,7 @@ def test_sums_over_the_engines_are_what_the_database_says_also_after_a_takeover(
     wait_until(agree)
     # the leader loses its connections and leads again, as nobody else does: its counters go on
     standby.freeze()
-    here.run("select pg_terminate_backend(active_pid) from pg_replication_slots where active")
+    here.end_sender()
     wait_until(lambda: here.value("select epoch from df.epoch") == 2)
     here.outcome("select 1")
     standby.thaw()

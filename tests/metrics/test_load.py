@@ -78,7 +78,7 @@ def _quarantine(here: World) -> None:
 
 def _lag(here: World, moved: Moved) -> None:
     """The server's sender stands still: commits are not folded, which the heartbeat shows, in bytes and in seconds."""
-    sender = here.value("select active_pid from pg_replication_slots where slot_name = %s", [here.database.slot])
+    sender = here.sender()
     os.kill(sender, signal.SIGSTOP)
     try:
         wait_until(lambda: (here.engine.metric("walflow_replication_lag_bytes") or 0) > 0, 60)
@@ -109,7 +109,7 @@ def _full(here: World, standby: EngineProcess, moved: Moved) -> None:
 def _fence(here: World, standby: EngineProcess, moved: Moved) -> None:
     """The leader freezes, the standby takes over, and the leader finds that out: whoever leads shows it."""
     here.engine.freeze()
-    here.run("select pg_terminate_backend(active_pid) from pg_replication_slots where active")
+    here.end_sender()
     standby.wait_ready()
     here.engine.thaw()
     assert here.engine.wait() == 4, here.engine.log()

@@ -113,7 +113,7 @@ def test_a_server_that_is_stopped_and_comes_back(walk: Walk) -> None:
 
 
 def test_a_server_s_sender_that_hangs(walk: Walk) -> None:
-    sender = walk.here.value("select active_pid from pg_replication_slots where active")
+    sender = walk.here.sender()
     os.kill(sender, signal.SIGSTOP)
     try:
         walk.sees("WalflowLag")
