@@ -14,8 +14,12 @@ from cdc.sessions import UNHINDERED, end_no_transaction
 
 Connection = psycopg.AsyncConnection[Any]
 
-OPTIONS: Final = f"-c search_path=pg_catalog,pg_temp {UNHINDERED}"
-"""Nobody else's schema is looked into (ROLES.md rule 12), and no setting of the role's ends what we do."""
+OPTIONS: Final = f"-c search_path=pg_catalog,pg_temp -c jit=off {UNHINDERED}"
+"""Nobody else's schema is looked into (ROLES.md rule 12), and no setting of the role's ends what we do.
+
+No plan is compiled: many of df's functions forbid sequential scans, and a plan that needs one all the same has a forbidding
+cost. A server with JIT compiled those, a checkpoint for a second and a takeover for ten.
+"""
 
 
 UNCHECKED: Final = "SQL_ASCII"

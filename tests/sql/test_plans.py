@@ -206,3 +206,30 @@ async def _read_by(home: Database, look: Reading, *, by_keys: bool = True) -> in
 
 def _settings(home: Database) -> Settings:
     return load({}, {"WALFLOW_DSN": home.engine_dsn}).settings
+
+
+FORBIDDEN: Final = """
+    select p.oid::regprocedure::text
+      from pg_proc p
+     where p.pronamespace = 'df'::regnamespace
+       and exists (select from unnest(p.proconfig) as c where c ~ '^enable_.*=off$')
+       and has_function_privilege('alice', p.oid, 'execute')
+       and 'jit=off' <> all (p.proconfig)
+"""
+
+
+def test_no_plan_is_compiled_whose_cost_says_only_that_it_is_forbidden(database: Database) -> None:
+    """A server with JIT would: half a second for a page of a list, ten seconds for a takeover."""
+    assert database.run(FORBIDDEN) == []
+
+
+def test_no_plan_of_the_engines_own_is_compiled_whatever_its_role_says(database: Database) -> None:
+    database.run(f"alter role {ENGINE_ROLE} in database {database.name} set jit = on")
+
+    async def setting() -> str:
+        async with await connect(database.engine_dsn, "walflow-leader") as connection:
+            row = await (await connection.execute("show jit")).fetchone()
+        assert row is not None
+        return str(row[0])
+
+    assert asyncio.run(setting()) == "off"
