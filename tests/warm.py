@@ -126,12 +126,16 @@ def _start() -> tuple[socket.socket, Any]:
             preexec_fn=die_with_parent,
         )
 
+    answers = ours.makefile("rwb")
+
     def close() -> None:
         ours.shutdown(socket.SHUT_RDWR)
         process.wait()
+        answers.close()
+        ours.close()
 
     atexit.register(close)
-    return ours, ours.makefile("rwb")
+    return ours, answers
 
 
 def die_with_parent() -> None:
