@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.rows import TupleRow
 
 from tests.faults.harness import NOISE, Fault, fault, times
-from tests.servers import Cluster, Database, wait_until
+from tests.servers import ENGINE_ROLE, Cluster, Database, wait_until
 from tests.workflows import world
 
 GOES_ON_SECONDS = 2.0
@@ -42,6 +46,34 @@ def test_a_server_that_crashes_under_load_loses_nothing_and_doubles_nothing(data
             server.start()
             assert seen.goes_on(time.monotonic()) < NOISE * GOES_ON_SECONDS
         assert engine.returncode is None
+
+
+@pytest.mark.timeout(1200)
+def test_a_server_that_loses_what_was_committed_asynchronously_doubles_nothing(
+    database: Database, tmp_path: Path
+) -> None:
+    """Steps are lost with their records, and run again. A checkpoint may be lost that the slot was confirmed after."""
+    for role in ("alice", ENGINE_ROLE):
+        database.run(f"alter role {role} in database {database.name} set synchronous_commit = off")
+    engine = database.engine(tmp_path, log_level="info").start()
+    server = database.cluster.server
+    acknowledged = 0
+    with (
+        world(database, engine) as here,
+        fault("PostgreSQL crashes, synchronous_commit = off", here) as seen,
+        ThreadPoolExecutor() as helper,
+    ):
+        here.run("create table public.canary ()", role="alice")
+        for _ in range(times(3, 50)):
+            seen.load.start()
+            here.run("select pg_logical_emit_message(true, '', '')")  # with this commit, the starts are on disk
+            beside = helper.submit(commits_until_the_end, database.connect("alice"))
+            server.stop("immediate")
+            server.start()
+            acknowledged += beside.result()
+            assert seen.goes_on(time.monotonic()) < NOISE * GOES_ON_SECONDS
+        assert engine.returncode is None
+        assert here.value("select count(*) from public.canary") < acknowledged, "the crashes lost nothing"
 
 
 @pytest.mark.timeout(600)
@@ -80,6 +112,16 @@ def test_a_server_that_is_away_for_long_finds_the_engine_waiting(database: Datab
             server.start()
             assert seen.goes_on(time.monotonic()) < NOISE * GOES_ON_SECONDS
         assert engine.returncode is None
+
+
+def commits_until_the_end(connection: psycopg.Connection[TupleRow]) -> int:
+    """How many commits the server acknowledged before it crashed."""
+    acknowledged = 0
+    with suppress(psycopg.OperationalError), connection:
+        while True:
+            connection.execute("insert into public.canary select")
+            acknowledged += 1
+    return acknowledged
 
 
 def stop_seconds(cluster: Cluster) -> float:
