@@ -1,4 +1,6 @@
-"""What a role's own settings (ALTER ROLE … SET) must not do to a session of ours: end it, or keep it from writing."""
+"""What a role's own settings (ALTER ROLE … SET) must not do to a session of ours: end it, keep it from writing, or have it
+speak in a notation that nobody reads here.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ import psycopg
 
 UNHINDERED: Final = (
     "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 "
-    r"-c default_transaction_read_only=off -c default_transaction_isolation=read\ committed"
+    r"-c default_transaction_read_only=off -c default_transaction_isolation=read\ committed "
+    "-c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=1 -c bytea_output=hex -c array_nulls=on "
+    "-c standard_conforming_strings=on"
 )
 """Startup options, which beat the role's settings."""
 

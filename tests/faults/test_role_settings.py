@@ -27,6 +27,17 @@ UNKIND = {
     "default_transaction_isolation": "serializable",
     "default_transaction_deferrable": "on",
 }
+"""What would end a session of the engine's, or keep it from writing."""
+NOTATION = {
+    "datestyle": "German",
+    "intervalstyle": "sql_standard",
+    "extra_float_digits": "-15",
+    "bytea_output": "escape",
+    "timezone": "Asia/Kathmandu",
+    "array_nulls": "off",
+    "standard_conforming_strings": "off",
+}
+"""What would have it speak in a notation that is not read."""
 
 
 @pytest.mark.parametrize("setting", [*PASSED, *NOT_PASSED])
@@ -57,9 +68,11 @@ def test_a_step_that_passes_a_time_out_of_its_role_fails_with_it_at_once_and_oth
 def test_no_setting_of_the_engines_role_ends_what_it_does(each_database: Database, tmp_path: Path) -> None:
     engine = each_database.engine(tmp_path, log_level="info")
     with world(each_database, engine) as here:
-        for name, value in UNKIND.items():
+        for name, value in {**UNKIND, **NOTATION}.items():
             if each_database.cluster.version >= SINCE.get(name, 0):
                 here.run(f"alter role engine in database {each_database.name} set {name} = '{value}'")
+        for name, value in NOTATION.items():
+            here.run(f"alter role alice in database {each_database.name} set {name} = '{value}'")
         engine.start()
         with fault("time-outs of the engine's role", here) as seen:
             for _ in range(times(1, 5)):

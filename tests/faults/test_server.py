@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.rows import TupleRow
 
 from tests.faults.harness import NOISE, Fault, fault, times
 from tests.servers import ENGINE_ROLE, Cluster, Database, wait_until
@@ -18,6 +17,7 @@ from tests.workflows import world
 
 GOES_ON_SECONDS = 2.0
 """From the server's readiness until work goes on."""
+COMMITTED = "select count(*) from public.canary"
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +67,15 @@ def test_a_server_that_loses_what_was_committed_asynchronously_doubles_nothing(
         for _ in range(times(3, 50)):
             seen.load.start()
             here.run("select pg_logical_emit_message(true, '', '')")  # with this commit, the starts are on disk
-            beside = helper.submit(commits_until_the_end, database.connect("alice"))
+            before = here.value(COMMITTED)
+            beside = helper.submit(commits_until_the_end, database)
+            wait_until(lambda: here.value(COMMITTED) > before)  # noqa: B023
             server.stop("immediate")
             server.start()
             acknowledged += beside.result()
             assert seen.goes_on(time.monotonic()) < NOISE * GOES_ON_SECONDS
         assert engine.returncode is None
-        assert here.value("select count(*) from public.canary") < acknowledged, "the crashes lost nothing"
+        assert here.value(COMMITTED) < acknowledged, "the crashes lost nothing"
 
 
 @pytest.mark.timeout(600)
@@ -114,10 +116,10 @@ def test_a_server_that_is_away_for_long_finds_the_engine_waiting(database: Datab
         assert engine.returncode is None
 
 
-def commits_until_the_end(connection: psycopg.Connection[TupleRow]) -> int:
+def commits_until_the_end(database: Database) -> int:
     """How many commits the server acknowledged before it crashed."""
     acknowledged = 0
-    with suppress(psycopg.OperationalError), connection:
+    with suppress(psycopg.OperationalError), database.connect("alice") as connection:
         while True:
             connection.execute("insert into public.canary select")
             acknowledged += 1
