@@ -24,7 +24,7 @@ import uvloop
 from cdc.errors import SlotInUse, StreamEnded
 from cdc.lsn import format_lsn
 from cdc.slot import SlotState, SystemIdentity
-from engine import recovery
+from engine import recovery, threads
 from engine.config import Settings
 from engine.doctor import failed
 from engine.errors import Fenced, LeadershipLost, LogIncomplete, ServerAway, Unfit
@@ -67,6 +67,7 @@ def run(settings: Settings) -> int:
     # states are many, live long and hold no cycles: the collector's default would look through all of them all the time
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS, 50, 100)
+    threads.start()
     return uvloop.run(Process(settings).run())
 
 

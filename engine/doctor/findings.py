@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from cdc.network import network_options
 from engine.connect import Connection, connect, is_at_own_limit, is_full
+from engine.threads import in_thread
 
 APPLICATION_NAME: Final = "walflow-cli"
 MIGRATE: Final = "walflow migrate"
@@ -88,7 +88,7 @@ async def no_login(condition: str, setting: str, dsn: str, error: psycopg.Error)
     """Tell a server that is away, or full, from one that refuses us."""
     text = one_line(error)
     # libpq asks again, since a failed connection has no SQLSTATE; it blocks, hence the thread
-    state = await asyncio.to_thread(pq.PGconn.ping, make_conninfo(dsn, **network_options(dsn)).encode())
+    state = await in_thread(pq.PGconn.ping, make_conninfo(dsn, **network_options(dsn)).encode())
     silent = isinstance(error, psycopg.errors.ConnectionTimeout) or state in (pq.Ping.REJECT, pq.Ping.NO_RESPONSE)
     away = silent or is_full(text) or is_at_own_limit(text)
     repair = f"start the server, or set {setting} to one that runs" if away else f"mend {setting}, or pg_hba.conf"

@@ -6,7 +6,6 @@ more than one way. What a statement leaves to do (a restart, say) the next look 
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,6 +13,7 @@ import psycopg
 
 from engine.config import Settings
 from engine.doctor.findings import MIGRATE, logged_in, one_line
+from engine.threads import in_thread
 from sql.migrate import MigrateError, migrate
 
 
@@ -39,7 +39,7 @@ async def repair(settings: Settings, condition: str, statement: str, admin_dsn: 
     made = partial(Repair, condition=condition, statement=statement)
     if statement == MIGRATE:
         try:
-            await asyncio.to_thread(migrate, settings.dsn)
+            await in_thread(migrate, settings.dsn)
         except MigrateError as error:
             return made(role="", error=f"{one_line(error)} ({error.hint})")
         return made(role="", error="")

@@ -21,10 +21,9 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from engine.errors import clip
 from engine.limits import ERROR_DETAIL_CHARACTERS, ERROR_MESSAGE_CHARACTERS
+from engine.threads import in_thread
 
 WRAPPER: Final = b"walflow_step"
-NO_THREAD: Final = "can't start new thread"
-"""What Python says when the process has reached a limit: its memory's, in other words. It is no trouble of the step's."""
 CANCEL_AGAIN_SECONDS: Final = 1.0
 """Before a cancel request is sent again: one that comes before its statement has begun is lost."""
 PREPARE: Final = b"select df.step($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13)"
@@ -161,13 +160,7 @@ class LibpqConnection:
     def cancel(self) -> None:
         self.spoilt = True
         if not self.closed and self._done is not None:
-            # from a thread, since libpq's call blocks
-            try:
-                self._loop.run_in_executor(None, _cancel, self._pgconn.get_cancel())
-            except RuntimeError as error:
-                if NO_THREAD not in str(error):
-                    raise
-                raise MemoryError(str(error)) from error
+            in_thread(_cancel, self._pgconn.get_cancel())  # libpq's call blocks
             self._loop.call_later(CANCEL_AGAIN_SECONDS, self.cancel)
 
     def close(self) -> None:
