@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.user import User
-from tests.servers import Cluster, Database, wait_until
+from tests.servers import Cluster, Database, backend_seconds, wait_until
 from tests.workflows import ENDS
 from tests.workflows import world as open_world
 
@@ -44,9 +44,9 @@ def tries(alice: User) -> Iterator[str]:
 def test_a_thousand_nodes_are_built_at_once(alice: User) -> None:
     """plpgsql, not inlinable SQL (1,000 nodes: 0.05-0.15 s against 13 s, tried)"""
     chain = " ~> ".join(["'select 1'"] * 1000)
-    started = time.monotonic()
+    before = backend_seconds(alice.connection)
     assert len(alice.build(chain)) > 50_000
-    assert time.monotonic() - started < 3
+    assert backend_seconds(alice.connection) - before < 3
 
 
 @pytest.mark.parametrize(

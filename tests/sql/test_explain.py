@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.servers import backend_seconds
 from tests.sql.asking import Asking
 
 GOLDEN: Final = Path(__file__).parents[1] / "golden_explain"
@@ -130,9 +130,9 @@ LARGE: Final = {
 def test_ten_thousand_nodes_take_less_than_two_seconds(alice: Asking, name: str) -> None:
     id = alice.one("select df.start(%s)", LARGE[name])
     for asked in (LARGE[name], id):
-        began = time.perf_counter()
+        before = backend_seconds(alice.connection)
         lines = alice.text("df.explain(%s)", asked).splitlines()
-        assert time.perf_counter() - began < 2
+        assert backend_seconds(alice.connection) - before < 2
         assert len(lines) >= 5000
 
 

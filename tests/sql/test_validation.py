@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import psycopg
 import pytest
 
 from engine.schedule import ScheduleError, zone_of
-from tests.servers import Database
+from tests.servers import Database, backend_seconds
 from tests.sql.asking import Asking
 
 Raw = dict[str, Any]
@@ -563,9 +562,9 @@ def test_no_abbreviation_is_a_zone_unless_the_server_lists_it_as_one(everywhere:
 def seconds(alice: Asking, query: str, *values: Any) -> float:
     best = 100.0
     for _ in range(3):
-        started = time.perf_counter()
+        before = backend_seconds(alice.connection)
         alice.rows(query, *values)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, backend_seconds(alice.connection) - before)
     return best
 
 
@@ -588,13 +587,13 @@ def test_ten_thousand_nodes_are_built_and_checked_in_three_seconds(alice: Asking
     ids=["escapes", "brackets", "strings", "one string", "braces"],
 )  # fmt: skip
 def test_no_text_takes_quadratic_time(alice: Asking, text: str) -> None:
-    started = time.perf_counter()
+    before = backend_seconds(alice.connection)
     assert "not valid JSON" in refusal(alice, text)
-    assert time.perf_counter() - started < 5
+    assert backend_seconds(alice.connection) - before < 5
 
 
 def test_one_graph_for_many_rows_is_checked_once(alice: Asking) -> None:
     """A graph that takes 50 ms to check, 200 times: ten seconds if each row were checked."""
-    started = time.perf_counter()
+    before = backend_seconds(alice.connection)
     alice.rows("insert into df.instances (graph) select %s from generate_series(1, 200)", chain(1_000))
-    assert time.perf_counter() - started < 3
+    assert backend_seconds(alice.connection) - before < 3
