@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 import threading
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.rig import STEPS, Figure, Rig
-from tests.servers import EngineProcess
+from tests.servers import EngineProcess, processor_seconds
 
 UNFED: Final = """
 from metrics.collect import Histogram, Tally
@@ -60,15 +59,10 @@ def metrics(rig: Rig) -> list[Figure]:
 def _round(rig: Rig, engine: EngineProcess) -> tuple[float, float]:
     """Steps a second, and the engine's processor seconds a step. What comes first is not measured: plans and pages are cold."""
     rig.finish(WORKFLOWS // 8)
-    used = _processor_seconds(engine)
+    used = processor_seconds(engine.pid)
     seconds = rig.finish(WORKFLOWS)
     steps = WORKFLOWS * STEPS
-    return steps / seconds, (_processor_seconds(engine) - used) / steps
-
-
-def _processor_seconds(engine: EngineProcess) -> float:
-    after_name = Path(f"/proc/{engine.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+    return steps / seconds, (processor_seconds(engine.pid) - used) / steps
 
 
 @contextmanager

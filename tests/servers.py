@@ -66,10 +66,15 @@ def wait_until(condition: Callable[[], T | None], timeout: float = PATIENCE_SECO
         time.sleep(POLL_SECONDS)
 
 
-def backend_seconds(connection: psycopg.Connection[TupleRow]) -> float:
-    """Processor time that a session's backend has used so far: what a call costs, however full the machine is."""
-    after_name = Path(f"/proc/{connection.info.backend_pid}/stat").read_text().rpartition(")")[2].split()
+def processor_seconds(pid: int) -> float:
+    """Processor time that a process of this machine has used so far."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def backend_seconds(connection: psycopg.Connection[TupleRow]) -> float:
+    """That of a session's backend: what a call costs, however full the machine is."""
+    return processor_seconds(connection.info.backend_pid)
 
 
 def password_of(role: str) -> str:
